@@ -1,0 +1,95 @@
+// target.h - Boltzmann targets p(x) ~ exp(-U(x)), energies in kT, and laws that can be drawn directly.
+#pragma once
+#include "array.h"
+#include "context.h"
+#include <cstddef>
+#include <filesystem>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace dynkin {
+
+enum class Boundary { periodic, free, zero };
+
+/// A rectangular lattice of one to three axes, sites in C order.
+struct Lattice {
+    std::vector<std::size_t> shape;
+    Boundary boundary = Boundary::free;
+    std::size_t sites() const;
+    /// Nearest-neighbour edges (i < j), each once: an axis of two periodic sites has one edge, as any set of pairs.
+    std::vector<std::pair<int, int>> edges() const;
+    /// Number of edges from each site to fixed zeros outside (boundary `zero`; otherwise zeros).
+    std::vector<int> outer_edges() const;
+    /// Graph distance of two sites (L1, with wrap-around when periodic).
+    int distance(int i, int j) const;
+    std::string describe() const; ///< e.g. "8x8 periodic"
+};
+
+/// U = sum_edges (J/2)(x_i - x_j)^2 + sum_i sum_m c_m x_i^m + constant * sites; `ginzburg_landau` is one of these.
+struct LatticeTarget {
+    Lattice lattice;
+    double coupling = 1;          ///< J
+    std::vector<double> site;     ///< c_1, c_2, ...
+    double site_constant = 0;     ///< c_0, per site: beta/(4 lambda) for Ginzburg-Landau
+};
+/// U = (x - mean)' covariance^-1 (x - mean) / 2.
+struct GaussianTarget {
+    std::vector<double> mean;
+    Array<double> covariance;
+    Array<double> cholesky;  ///< lower factor of the covariance
+};
+/// U = -log sum_k w_k N(x; m_k, C_k), weights normalised.
+struct GaussianMixtureTarget {
+    std::vector<double> weights;
+    std::vector<GaussianTarget> components;
+};
+/// Separable: U = sum_i a (x_i^2 - 1)^2 + b x_i, in `dimension` coordinates (`double_well`);
+/// `many_well`: pairs (x, y) with U = a x^4 - b x^2 + c x + y^2/2, dimension even (defaults 1, 6, 0.5).
+struct DoubleWellTarget {
+    std::size_t dimension = 1;
+    double a = 1, b = 0;
+};
+struct ManyWellTarget {
+    std::size_t dimension = 2;
+    double a = 1, b = 6, c = 0.5;
+};
+/// Two-dimensional laws that can only be drawn: moons, two_spirals, pinwheel, eight_gaussians, checkerboard.
+struct ToyTarget {
+    std::string name;
+    double noise = 0.1; ///< moons only
+};
+using TargetVariant = std::variant<LatticeTarget, GaussianTarget, GaussianMixtureTarget, DoubleWellTarget,
+                                   ManyWellTarget, ToyTarget>;
+
+struct Target {
+    TargetVariant law;
+    std::string kind;   ///< as in the TOML
+    std::string source; ///< path, for messages
+    std::string canonical_json; ///< every parameter, resolved; part of the resolved configuration
+
+    std::size_t dimension() const;
+    bool has_energy() const;      ///< false for toys
+    bool can_draw_directly() const; ///< Gaussians, mixtures, toys
+    bool even() const;            ///< U(-x) = U(x), known from the parameters
+    const Lattice* lattice() const; ///< nullptr when there is none
+    std::vector<std::size_t> sample_shape() const; ///< lattice shape or {dimension}
+};
+
+/// Reads `[target] kind = ...` (design: docs/formats.md). Unknown keys, missing keys, wrong types and impossible values
+/// (negative lambda, a covariance that is not positive definite, U not bounded below, sites > 2^24) throw Error(input)
+/// naming file, line, key, expected and got. Other tables of the file are left to the caller.
+Target read_target(const std::filesystem::path& path);
+
+/// energies[n] = U(x_n) for row-major x of shape (count, d). Throws Error(usage) when the target has no energy.
+/// Parallel over rows; same bytes for any thread count.
+void energy(const Context& context, const Target& target, std::size_t count, const double* x, double* energies);
+/// The same with gradients (count, d).
+void energy_gradient(const Context& context, const Target& target, std::size_t count, const double* x,
+                     double* energies, double* gradients);
+/// Draws samples [first, first + count) of the infinite sequence of this seed, for laws that can be drawn directly.
+void draw_direct(const Context& context, const Target& target, std::uint64_t seed, std::size_t first,
+                 std::size_t count, double* x);
+
+} // namespace dynkin
