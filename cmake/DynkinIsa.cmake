@@ -1,0 +1,22 @@
+# dynkin_isa_source(file): compiles one source into the library once for each SIMD level, with DYNKIN_ISA set to the
+# level's name (which the source uses as its namespace); the level is chosen at run time.
+function(dynkin_isa_source source)
+  set(levels baseline)
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+    list(APPEND levels avx2 avx512)
+  endif()
+  set(flags_avx2 -mavx2 -mfma)
+  set(flags_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mprefer-vector-width=512)
+  get_filename_component(name ${source} NAME_WE)
+  foreach(level IN LISTS levels)
+    set(object dynkin_${name}_${level})
+    add_library(${object} OBJECT ${PROJECT_SOURCE_DIR}/${source})
+    target_include_directories(${object} PRIVATE ${PROJECT_SOURCE_DIR} ${RANDOM123_INCLUDE})
+    target_link_libraries(${object} PRIVATE OpenMP::OpenMP_CXX dynkin_warnings)
+    target_compile_definitions(${object} PRIVATE DYNKIN_ISA=${level})
+    target_compile_options(${object} PRIVATE ${flags_${level}} $<$<CONFIG:Release>:-O3>
+      -ffp-contract=fast -fno-math-errno -fno-trapping-math)
+    target_sources(dynkin PRIVATE $<TARGET_OBJECTS:${object}>)
+    set_property(GLOBAL APPEND PROPERTY DYNKIN_ISA_OBJECTS $<TARGET_OBJECTS:${object}>)
+  endforeach()
+endfunction()
