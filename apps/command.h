@@ -1,53 +1,83 @@
-// command.h - what all subcommands share: common flags, the JSON result, the resolved configuration, progress bar.
+// command.h - what all subcommands share: common flags, settings files, the JSON result, the resolved
+// configuration, progress bar and messages.
 #pragma once
 #include "engine/context.h"
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
-#include <utility>
 #include <vector>
+
+#ifndef DYNKIN_VERSION
+#define DYNKIN_VERSION "0.1.0"
+#endif
 
 namespace dynkin::app {
 
-/// The common flags: --seed --threads --device --isa --quiet --json (and --resume where long work is done).
+/// The common flags: --seed --threads --device --isa --quiet --json --config (and --resume where long work is
+/// done).
 struct Common {
     std::uint64_t seed = 0;
     int threads = 0;
     std::string device = "auto", isa = "auto";
     bool quiet = false, json = false, resume = false;
 };
+
+/// Registers the common flags. `--config FILE` applies the settings of that file while the command line is
+/// parsed, before CLI11 looks for required options: a key of the file counts as given, and flags on the
+/// command line win. `common` and `command` must outlive the parse.
 void add_common_flags(CLI::App& command, Common& common, bool resumable);
 
-/// The context of this run: progress bar on stderr when it is a terminal, a line every ten seconds otherwise, nothing
-/// with --quiet; SIGINT and SIGTERM set its interrupt signal.
+/// The context of this run: progress bar on stderr when it is a terminal, a line every ten seconds otherwise,
+/// nothing with --quiet; SIGINT and SIGTERM set its interrupt signal. A second SIGINT ends the process at
+/// once (code 130).
 Context make_context(const Common& common);
 
-/// Collects the figures of a run; prints them as aligned text (`name  value`) or, with --json, as one JSON object.
+/// Collects the figures of a run; prints them as aligned text (`name  value`) or, with --json, as one JSON
+/// object with command, version, seed, device, threads, isa, the figures, and seconds per stage. NaN and Inf
+/// are null in JSON.
 class Result {
   public:
     Result(const char* command, const Common& common, const Context& context);
+    /// A figure: number, text, list or object. In text, objects become `name.key`, and a figure `x` with a
+    /// figure `x_floor` beside it becomes one line of a table with the columns figure, value, floor.
     nlohmann::ordered_json& operator[](const char* key) { return json_[key]; }
     void stage(const char* name); ///< starts timing a stage; ends the one before
-    void print();                 ///< to stdout, once, last
+    /// To stdout, once, last. Throws Error(io) when stdout is closed or full.
+    void print();
+
   private:
-    nlohmann::ordered_json json_;
+    void end_stage();
+    nlohmann::ordered_json json_, seconds_;
     bool as_json_;
     std::string stage_;
     std::chrono::steady_clock::time_point started_;
 };
 
-/// A warning on stderr: "warning: ...". Shown with --quiet too.
+/// One line on stderr, "warning: ..." or "error: ...", clear of the progress bar. Shown with --quiet too.
 void warn(const std::string& message);
+void say_error(const std::string& message);
 
-/// Writes `<output>.json`: the resolved configuration of the run that made `output` (every option with its value,
-/// version, inputs by path). No time, no host: the same run writes the same bytes.
+/// Writes `text` to stdout and flushes it; throws Error(io) when stdout is closed or full.
+void write_stdout(const std::string& text);
+
+/// Writes `<output>.json`: the resolved configuration of the run that made `output` (every option with its
+/// value, version, inputs by path). No time, no host, no threads: the same run writes the same bytes.
+/// `version` is added when it is absent.
 void write_configuration(const std::filesystem::path& output, const nlohmann::ordered_json& configuration);
 
-/// Settings from the TOML file given by --config (and from [<command>] of a target file): keys are the long flags without
-/// dashes; an unknown key is an input error naming file and line; flags on the command line win.
+/// Throws Error(usage) when `output` is one of the files it is made from.
+void require_distinct(const std::filesystem::path& output, const std::vector<std::filesystem::path>& inputs);
+
+/// Settings from the TOML file given by --config (and from [<command>] of a target file): keys are the long
+/// flags without dashes. Options that have a value already (command line, an earlier file) keep it. Values
+/// must have the option's type: flags true or false, integers, numbers, text (a number is accepted for text,
+/// since options such as `ridge` take both), lists for options that take several values. Throws Error(input)
+/// naming file, line and key for an unknown key, a wrong type, a value the option refuses, or a table that is
+/// no command's.
 void apply_settings(CLI::App& command, const std::filesystem::path& toml);
 
 // Each subcommand registers itself; its callback returns through an exit code.

@@ -1,0 +1,105 @@
+// dynkin.cpp - the program: finds the subcommand, runs it, turns failures into one line and an exit code.
+#include "command.h"
+#include "engine/error.h"
+#include <csignal>
+#include <cstdio>
+#include <fcntl.h>
+#include <filesystem>
+#include <new>
+#include <unistd.h>
+
+namespace dynkin::app {
+namespace {
+
+const char* const description = "Training-free diffusion sampler for Boltzmann targets p(x) ~ exp(-U(x)).";
+
+const char* const footer = R"(Examples:
+  dynkin draw target.toml -n 30000 -o train.npy
+  dynkin fit train.npy --target target.toml -o model.dynkin
+  dynkin sample model.dynkin -n 100000 --method ode -o new.npy --log-density logq.npy
+  dynkin weigh new.npy --log-density logq.npy --target target.toml -o weights.npy
+  dynkin evaluate new.npy --against train.npy --target target.toml --weights weights.npy
+  dynkin info model.dynkin
+
+'dynkin COMMAND --help' tells more. Every flag can stand in a TOML file given by --config, in the table [COMMAND];
+flags on the command line win.
+
+Exit codes:
+  0 success           2 wrong usage          3 the content of a file is wrong
+  4 numerical failure 5 a file or stdout cannot be opened, read or written, or out of memory
+  1 internal error    130 SIGINT             143 SIGTERM)";
+
+/// Puts a placeholder at each standard descriptor that is closed, so that no output file gets its number. The
+/// placeholder of stdout refuses to be written, so that a lost result is an error.
+void occupy_standard_descriptors() {
+    for (int descriptor = 0; descriptor < 3; ++descriptor)
+        if (fcntl(descriptor, F_GETFD) == -1 && open("/dev/null", descriptor == 2 ? O_WRONLY : O_RDONLY) < 0)
+            _exit(5);
+}
+
+std::string usage_hint(const CLI::App& program) {
+    std::string name = program.get_name();
+    for (const CLI::App* command : program.get_subcommands()) name += " " + command->get_name();
+    return "; see '" + name + " --help'";
+}
+
+int run(int argc, char** argv) {
+    CLI::App program{description, "dynkin"};
+    program.footer(footer);
+    program.set_version_flag("--version", std::string("dynkin ") + DYNKIN_VERSION);
+    program.option_defaults()->always_capture_default();
+    program.require_subcommand(1);
+    std::vector<Command> commands;
+    for (const auto make : {draw_command, fit_command, sample_command, weigh_command, evaluate_command,
+                            score_command, density_command, info_command})
+        commands.push_back(make(program));
+    try {
+        program.parse(argc, argv);
+    } catch (const CLI::CallForVersion& version) {
+        write_stdout(std::string(version.what()) + "\n");
+        return 0;
+    } catch (const CLI::CallForHelp&) {
+        write_stdout(program.help());
+        return 0;
+    } catch (const CLI::ParseError& error) {
+        say_error(error.what() + usage_hint(program));
+        return static_cast<int>(ErrorKind::usage);
+    }
+    for (const Command& command : commands)
+        if (command.app->parsed()) {
+            try {
+                return command.run();
+            } catch (const Interrupted& interrupted) {
+                const bool resumable = command.app->get_option_no_throw("--resume") != nullptr;
+                say_error(std::string("interrupted by ") +
+                          (interrupted.signal() == SIGINT ? "SIGINT" : "SIGTERM") +
+                          (resumable ? "; the same command with --resume continues" : ""));
+                return 128 + interrupted.signal();
+            }
+        }
+    return static_cast<int>(ErrorKind::usage);
+}
+
+} // namespace
+} // namespace dynkin::app
+
+int main(int argc, char** argv) {
+    using namespace dynkin;
+    app::occupy_standard_descriptors();
+    std::signal(SIGPIPE, SIG_IGN);
+    try {
+        return app::run(argc, argv);
+    } catch (const Error& error) {
+        app::say_error(error.what());
+        return static_cast<int>(error.kind());
+    } catch (const std::bad_alloc&) {
+        app::say_error("out of memory");
+        return static_cast<int>(ErrorKind::io);
+    } catch (const std::system_error& error) { // std::filesystem::filesystem_error is one of these
+        app::say_error(error.what());
+        return static_cast<int>(ErrorKind::io);
+    } catch (const std::exception& error) {
+        app::say_error(std::string("internal error: ") + error.what());
+        return 1;
+    }
+}
