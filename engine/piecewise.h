@@ -1,0 +1,16 @@
+// piecewise.h - eigenfunctions as piecewise polynomials, for the hot loops (private).
+#pragma once
+#include "../kernels/moments.h"
+#include "eigenbasis.h"
+#include <vector>
+
+namespace dynkin {
+
+/// All functions 0 .. R of a family for the moment pass: float64 to 1e-13, float32 to its rounding.
+template <class T> kernels::FunctionTable<T> function_table(const Family& family);
+
+/// Coefficients of the polynomials of degree `degree` in t in [-1, 1] that interpolate phi_n at the Chebyshev nodes of each
+/// of `pieces` equal pieces of [lo, hi]: result[(piece * (degree + 1) + power) * functions + n], n < functions.
+std::vector<double> piecewise_coefficients(const Family& family, int functions, int pieces, int degree);
+
+} // namespace dynkin

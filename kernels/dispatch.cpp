@@ -1,0 +1,17 @@
+// dispatch.cpp - the kernels of the SIMD level that a context chose.
+#include "dispatch.h"
+#include "moments.h"
+
+namespace dynkin::kernels {
+
+DYNKIN_DISPATCH(MomentKernels, moment_kernels)
+
+template <class T> std::size_t moment_scratch(const MomentGroup& group) {
+    // Rows of one register block and all columns of one block of samples, at the widest level.
+    constexpr std::size_t depth = 1024 / sizeof(T) < kMomentTile ? 1024 / sizeof(T) : kMomentTile;
+    return 24 * (depth + 64 / sizeof(T)) + (group.cols.size() + 16) * depth;
+}
+template std::size_t moment_scratch<float>(const MomentGroup&);
+template std::size_t moment_scratch<double>(const MomentGroup&);
+
+} // namespace dynkin::kernels

@@ -1,0 +1,49 @@
+// simd.h - vectors of the SIMD level this file is compiled for (GCC vector extensions), included by *_simd.cpp only.
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#ifndef DYNKIN_ISA
+#define DYNKIN_ISA baseline
+#endif
+#define DYNKIN_CONCAT_(a, b) a##b
+#define DYNKIN_CONCAT(a, b) DYNKIN_CONCAT_(a, b)
+/// name_baseline, name_avx2, name_avx512
+#define DYNKIN_ISA_NAME(name) DYNKIN_CONCAT(name##_, DYNKIN_ISA)
+
+namespace dynkin::kernels::DYNKIN_ISA {
+
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64, kRegisters = 32;
+#elif defined(__AVX2__)
+constexpr int kVectorBytes = 32, kRegisters = 16;
+#else
+constexpr int kVectorBytes = 16, kRegisters = 16;
+#endif
+
+template <class T> struct VectorOf;
+template <> struct VectorOf<float> {
+    typedef float type __attribute__((vector_size(kVectorBytes), may_alias));
+    typedef std::int32_t index __attribute__((vector_size(kVectorBytes), may_alias));
+};
+template <> struct VectorOf<double> {
+    typedef double type __attribute__((vector_size(kVectorBytes), may_alias));
+    typedef std::int64_t index __attribute__((vector_size(kVectorBytes), may_alias));
+};
+template <class T> using Vector = typename VectorOf<T>::type;
+template <class T> using Index = typename VectorOf<T>::index;
+template <class T> constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
+
+template <class T> inline __attribute__((always_inline)) Vector<T> load(const T* p) {
+    Vector<T> v;
+    std::memcpy(&v, p, sizeof v);
+    return v;
+}
+template <class T> inline __attribute__((always_inline)) void store(T* p, Vector<T> v) { std::memcpy(p, &v, sizeof v); }
+template <class T> inline __attribute__((always_inline)) Vector<T> broadcast(T x) { return Vector<T>{} + x; }
+
+} // namespace dynkin::kernels::DYNKIN_ISA
