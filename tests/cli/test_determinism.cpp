@@ -1,0 +1,154 @@
+// test_determinism.cpp - the same bytes for any number of threads, any batch, and after any interruption.
+#include "program.h"
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <random>
+
+namespace dynkin::cli_test {
+namespace {
+
+/// One command under test: its arguments but for the output, and the outputs that must not change.
+struct Work {
+    Arguments arguments;
+    std::string output;
+    std::vector<std::string> outputs;
+};
+
+class Determinism : public InFolder {
+  protected:
+    Work draw(const std::string& samples) {
+        return {{"draw", chain_target(), "-n", samples, "--allow-unconverged", "--seed", "3"},
+                "train.npy",
+                {"train.npy"}};
+    }
+    Work fit(const std::string& samples) {
+        succeed(
+            {"draw", chain_target(), "-n", samples, "-o", path("in.npy"), "--allow-unconverged", "--quiet"});
+        return {{"fit", path("in.npy"), "--target", path("target.toml"), "--seed", "3"},
+                "m.dynkin",
+                {"m.dynkin"}};
+    }
+    Work sample(const std::string& method, const std::string& samples) {
+        succeed(
+            {"draw", chain_target(), "-n", "4000", "-o", path("in.npy"), "--allow-unconverged", "--quiet"});
+        succeed({"fit", path("in.npy"), "-o", path("in.dynkin"), "--target", path("target.toml"), "--quiet"});
+        Work work = {{"sample", path("in.dynkin"), "-n", samples, "--method", method, "--seed", "3"},
+                     "y.npy",
+                     {"y.npy"}};
+        if (method == "ode") {
+            work.arguments.insert(work.arguments.end(), {"--log-density", path("q.npy")});
+            work.outputs.push_back("q.npy");
+        }
+        return work;
+    }
+
+    Arguments arguments(const Work& work, const Arguments& further = {}) {
+        Arguments all = work.arguments;
+        all.insert(all.end(), {"--quiet", "-o", path(work.output)});
+        all.insert(all.end(), further.begin(), further.end());
+        return all;
+    }
+    /// Takes the outputs away, so that the next run starts afresh.
+    std::vector<std::string> take(const Work& work) {
+        std::vector<std::string> contents;
+        for (const auto& name : work.outputs) {
+            contents.push_back(std::filesystem::exists(path(name)) ? read_bytes(path(name)) : "absent");
+            std::filesystem::remove(path(name));
+        }
+        return contents;
+    }
+
+    void expect_same_for_threads_and_batches(const Work& work) {
+        succeed(arguments(work, {"--threads", "1"}));
+        const auto expected = take(work);
+        EXPECT_NE(expected[0], "absent");
+        for (const char* threads : {"1", "2"})
+            for (const char* batch : {"", "256", "777"}) {
+                Conditions conditions;
+                if (*batch) conditions.environment["DYNKIN_BATCH"] = batch;
+                succeed(arguments(work, {"--threads", threads}), conditions);
+                EXPECT_TRUE(take(work) == expected)
+                    << threads << " threads, batch " << (*batch ? batch : "default");
+            }
+    }
+};
+
+TEST_F(Determinism, Draw) { expect_same_for_threads_and_batches(draw("3000")); }
+TEST_F(Determinism, Fit) { expect_same_for_threads_and_batches(fit("3000")); }
+TEST_F(Determinism, SampleSde) { expect_same_for_threads_and_batches(sample("sde", "3000")); }
+TEST_F(Determinism, SampleOde) { expect_same_for_threads_and_batches(sample("ode", "3000")); }
+
+class Interrupted : public Determinism {
+  protected:
+    static int moments() {
+        const char* text = std::getenv("DYNKIN_INTERRUPTIONS");
+        return text ? std::atoi(text) : 4;
+    }
+    static Conditions often_saved() {
+        Conditions conditions;
+        conditions.environment["DYNKIN_CHECKPOINT_SECONDS"] = "0.05";
+        return conditions;
+    }
+
+    /// One to three interruptions, SIGINT and SIGKILL in turn, at moments that are uniform over the
+    /// uninterrupted run; the last run is left alone. The number of threads changes from run to run.
+    void interrupt_and_resume(const Work& work, int trial, double seconds, std::mt19937& generator) {
+        std::uniform_real_distribution<double> moment(0, seconds);
+        const int interruptions = 1 + trial % 3;
+        for (int k = 0; k < interruptions; ++k) {
+            Conditions conditions = often_saved();
+            conditions.signal = (trial + k) % 2 ? SIGKILL : SIGINT;
+            conditions.signal_after = moment(generator);
+            const Outcome outcome =
+                run(arguments(work, {"--resume", "--threads", k % 2 ? "1" : "2"}), conditions);
+            // A run may end just before its signal.
+            EXPECT_TRUE(outcome.exit_code == 0 || outcome.exit_code == 128 + conditions.signal)
+                << outcome.exit_code << '\n'
+                << outcome.err;
+            if (outcome.exit_code == 0) break;
+            if (outcome.exit_code == 128 + SIGINT) {
+                for (const auto& name : work.outputs)
+                    EXPECT_FALSE(std::filesystem::exists(path(name))) << name;
+            }
+        }
+        succeed(arguments(work, {"--resume"}), often_saved());
+    }
+
+    void expect_same_after_interruption(const Work& work) {
+        const auto before = files();
+        const double seconds = succeed(arguments(work)).seconds;
+        const auto after = files();
+        const auto expected = take(work);
+        std::mt19937 generator(20240501);
+        for (int trial = 0; trial < moments(); ++trial) {
+            interrupt_and_resume(work, trial, seconds, generator);
+            EXPECT_EQ(files(), after) << "something was left behind";
+            EXPECT_TRUE(take(work) == expected) << "trial " << trial;
+        }
+    }
+};
+
+TEST_F(Interrupted, Draw) { expect_same_after_interruption(draw("200000")); }
+TEST_F(Interrupted, Fit) { expect_same_after_interruption(fit("200000")); }
+TEST_F(Interrupted, SampleSde) { expect_same_after_interruption(sample("sde", "200000")); }
+TEST_F(Interrupted, SampleOde) { expect_same_after_interruption(sample("ode", "100000")); }
+
+// A checkpoint is not continued into another result.
+TEST_F(Interrupted, ResumeIsRefusedWhenTheConfigurationChanged) {
+    const Work work = draw("2000000");
+    Conditions conditions = often_saved();
+    conditions.signal = SIGINT;
+    conditions.signal_after = 1;
+    EXPECT_EQ(run(arguments(work), conditions).exit_code, 130);
+    ASSERT_TRUE(std::filesystem::exists(path("train.npy.checkpoint")));
+    Work changed = work;
+    changed.arguments.back() = "4"; // the seed
+    const Outcome refused = run(arguments(changed, {"--resume"}), often_saved());
+    EXPECT_EQ(refused.exit_code, 3);
+    EXPECT_EQ(refused.err.rfind("error:", 0), 0u) << refused.err;
+    EXPECT_NE(refused.err.find("seed"), std::string::npos) << refused.err;
+}
+
+} // namespace
+} // namespace dynkin::cli_test
