@@ -8,22 +8,36 @@
 namespace dynkin {
 
 struct Weights {
-    std::vector<double> weight;      ///< self-normalised, sums to 1; 0 for flagged samples
-    std::size_t flagged = 0;         ///< log q not finite (outside the box, runaway) or U not finite
-    double ess_fraction = 0;         ///< (sum w)^2 / sum w^2 / N, flagged samples counted in N
-    double log_partition = 0;        ///< log Z = log mean_n exp(-U(x_n)) / q(x_n)
-    double log_partition_error = 0;  ///< standard error by the delta method
-    double largest_share = 0;        ///< largest weight
-    double tail_index = 0;           ///< Pareto k of the upper tail (PSIS, Zhang and Stephens 2009 fit); NaN for fewer than 25 draws
+    std::vector<double> weight; ///< self-normalised, sums to 1; 0 for flagged samples
+    std::size_t flagged = 0;    ///< log q not finite (outside the box, runaway) or U not finite
+    double ess_fraction = 0;    ///< (sum w)^2 / sum w^2 / N, flagged samples counted in N
+    double log_partition = 0;   ///< log Z = log mean_n exp(-U(x_n)) / q(x_n), flagged samples counted as 0
+    double log_partition_error =
+        0;                    ///< standard error sd(w) / (mean(w) sqrt(N)) by the delta method; NaN for N = 1
+    double largest_share = 0; ///< largest weight
+    double tail_index = 0;    ///< Pareto k of the upper tail, see pareto_tail_index()
 };
 
-/// log_weight[n] = -U(x_n) - log q(x_n) in kT; -inf, NaN flag a sample. Throws Error(numerical) when all are flagged,
-/// Error(usage) when empty.
+/// log_weight[n] = -U(x_n) - log q(x_n) in kT; anything not finite flags a sample (so give -inf or NaN where
+/// log q is -inf, never the +inf of the formula). The sums run in a fixed order. Throws Error(numerical) when
+/// all are flagged, Error(usage) when empty.
 Weights importance_weights(std::span<const double> log_weight);
 
+/// Shape k of the generalised Pareto law of the M = ceil(min(N/5, 3 sqrt N)) largest weights above the next
+/// largest, N = number of finite log weights (Vehtari et al., Pareto smoothed importance sampling, with the
+/// fit of Zhang and Stephens 2009 and the prior of ten observations at 1/2). Below 0.5 the weights have a
+/// finite variance; above 0.7 means and log Z are not to be trusted. NaN for fewer than 25 finite draws; 0
+/// when the largest weights are all equal (no tail); +inf when fewer than five of them stand out at all (a
+/// few draws carry everything).
+double pareto_tail_index(std::span<const double> log_weight);
+
 struct WeightedMean {
-    double mean = 0, standard_error = 0; ///< ratio estimator, error by linearisation
+    double mean = 0, standard_error = 0;
 };
+/// mu = sum w v / sum w, standard error sqrt(n/(n-1) sum w^2 (v - mu)^2) / sum w over the n samples of weight
+/// > 0: the ratio estimator's error by linearisation, and sd/sqrt(n) when all weights are equal. Values of
+/// weight 0 are not looked at (they may be NaN). Throws Error(usage) when the sizes differ, a weight is
+/// negative or not finite, or all are 0. The standard error is NaN for n = 1.
 WeightedMean weighted_mean(std::span<const double> weight, std::span<const double> values);
 
 } // namespace dynkin
