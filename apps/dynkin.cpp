@@ -86,7 +86,8 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
     using namespace dynkin;
     app::occupy_standard_descriptors();
-    std::signal(SIGPIPE, SIG_IGN);
+    std::signal(SIGPIPE, SIG_IGN); // the calls fail instead, and say why
+    std::signal(SIGXFSZ, SIG_IGN);
     try {
         return app::run(argc, argv);
     } catch (const Error& error) {

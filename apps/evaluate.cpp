@@ -51,31 +51,7 @@ Array<double> read_spread(const Context& context, const SampleFile& file, std::s
 struct Samples {
     Array<double> rows;
     std::vector<double> weight; ///< empty: equal
-    std::size_t not_finite = 0; ///< rows left out
 };
-
-/// Leaves out rows that are not finite (generated samples may have run away); their number is a figure.
-void drop_rows_not_finite(Samples& samples, const std::string& path) {
-    const std::size_t d = samples.rows.cols();
-    std::vector<std::size_t> kept;
-    for (std::size_t n = 0; n < samples.rows.rows(); ++n)
-        if (std::all_of(samples.rows.row(n), samples.rows.row(n) + d,
-                        [](double x) { return std::isfinite(x); }))
-            kept.push_back(n);
-        else if (!samples.weight.empty() && samples.weight[n] > 0)
-            throw Error(ErrorKind::input,
-                        fmt::format("{}: a sample that is not finite has a positive weight", path));
-    samples.not_finite = samples.rows.rows() - kept.size();
-    if (samples.not_finite == 0) return;
-    warn(fmt::format("{}: {} samples are not finite and are left out", path, samples.not_finite));
-    Array<double> rows(kept.size(), d);
-    for (std::size_t k = 0; k < kept.size(); ++k) {
-        std::copy_n(samples.rows.row(kept[k]), d, rows.row(k));
-        if (!samples.weight.empty()) samples.weight[k] = samples.weight[kept[k]];
-    }
-    samples.rows = std::move(rows);
-    if (!samples.weight.empty()) samples.weight.resize(kept.size());
-}
 
 void check_weights(const std::vector<double>& weight, const std::string& path) {
     const auto bad =
@@ -97,8 +73,9 @@ std::size_t rows_used(const SampleFile& file, std::uint64_t max_rows) {
 Samples read_samples(const Context& context, const Options& options, const SampleFile& file) {
     Samples samples;
     const std::size_t count = rows_used(file, options.max_rows);
-    samples.rows = read_spread(context, file, count, true);
-    if (!options.weights.empty()) {
+    const bool weighted = !options.weights.empty(); // runaways have weight 0, and compare() checks the others
+    samples.rows = read_spread(context, file, count, weighted);
+    if (weighted) {
         const SampleFile weights(options.weights);
         if (weights.cols() != 1 || weights.rows() != file.rows())
             throw Error(
@@ -109,7 +86,6 @@ Samples read_samples(const Context& context, const Options& options, const Sampl
         samples.weight.assign(values.begin(), values.end());
         check_weights(samples.weight, options.weights);
     }
-    drop_rows_not_finite(samples, options.samples);
     return samples;
 }
 
@@ -156,8 +132,8 @@ int run(const Options& options) {
     check_dimension(options.samples, samples_file.cols(), reference_file.cols(), options.reference);
     const std::optional<Target> target = target_of(options, reference_file.cols());
     check_rows(options.reference, reference_file.rows());
+    check_rows(options.samples, samples_file.rows());
     const Samples samples = read_samples(context, options, samples_file);
-    check_rows(options.samples, samples.rows.rows());
     const Array<double> reference =
         read_spread(context, reference_file, rows_used(reference_file, options.max_rows), false);
     result.stage("figures");
@@ -167,7 +143,6 @@ int run(const Options& options) {
     result["reference"] = reference.rows();
     result["floor_rows"] = reference.rows() / 2;
     result["dimension"] = reference.cols();
-    result["not_finite"] = samples.not_finite;
     put_figures(result, measured, target && target->has_energy());
     result.print();
     return 0;
