@@ -14,6 +14,7 @@
 #include <ctime>
 #include <fmt/format.h>
 #include <map>
+#include <optional>
 #include <sys/ioctl.h>
 #include <toml++/toml.h>
 #include <unistd.h>
@@ -142,7 +143,8 @@ void say(const char* kind, std::string message) {
 // ---- text of results
 
 std::string value_text(const Json& value) {
-    if (value.is_number_float()) return fmt::format("{:.4g}", value.get<double>());
+    if (value.is_number_float())
+        return std::isnan(value.get<double>()) ? "nan" : fmt::format("{:.4g}", value.get<double>());
     if (value.is_string()) return value.get<std::string>();
     if (value.is_null()) return "-";
     if (!value.is_array()) return value.dump(-1, ' ', false, Json::error_handler_t::replace);
@@ -194,18 +196,9 @@ std::string figures_text(const Json& figures) {
     throw Error(ErrorKind::input, fmt::format("{}:{}: {}", path.string(), node.source().begin.line, message));
 }
 
-/// "UINT", "INT", "FLOAT", "TEXT" or what the command named its type, without the validators' part.
-std::string type_of(const CLI::Option& option) {
-    const std::string name = option.get_type_name();
-    return name.substr(0, name.find_first_of(": "));
-}
-
-/// A TOML scalar as the command line would have it; empty when it is not of the option's type.
-std::string scalar_text(const toml::node& node, const std::string& type) {
-    if (const auto* value = node.as_integer()) {
-        if (type == "UINT" && value->get() < 0) return {};
-        return std::to_string(value->get());
-    }
+/// A TOML scalar as the command line would have it; nothing when it is not of the option's type.
+std::optional<std::string> scalar_text(const toml::node& node, const std::string& type) {
+    if (const auto* value = node.as_integer()) return std::to_string(value->get());
     if (type == "UINT" || type == "INT") return {};
     if (const auto* value = node.as_floating_point()) return fmt::format("{}", value->get());
     if (type == "FLOAT") return {};
@@ -232,12 +225,13 @@ std::vector<std::string> results_of(const CLI::Option& option, const std::string
             results.push_back(option.get_flag_value(key, value->get() ? "true" : "false"));
     } else if (const auto* list = node.as_array(); list && option.get_items_expected_max() > 1) {
         for (const toml::node& item : *list) {
-            results.push_back(scalar_text(item, type));
-            if (results.back().empty()) results.clear();
-            if (results.empty()) break;
+            const auto text = scalar_text(item, type);
+            if (!text)
+                fail_at(path, item, fmt::format("key '{}': expected {}", key, expected_text(option, type)));
+            results.push_back(*text);
         }
-    } else if (const std::string text = scalar_text(node, type); !text.empty() || node.is_string()) {
-        results.push_back(text);
+    } else if (const auto text = scalar_text(node, type)) {
+        results.push_back(*text);
     }
     if (results.empty())
         fail_at(path, node, fmt::format("key '{}': expected {}", key, expected_text(option, type)));
@@ -271,11 +265,16 @@ void apply_key(CLI::App& command, const std::string& key, const toml::node& node
         for (const std::string& result : results) option->add_result(result);
         option->run_callback();
     } catch (const CLI::Error& error) {
-        fail_at(path, node, fmt::format("key '{}': {}", key, error.what()));
+        fail_at(path, node, fmt::format("key '{}': {}", key, parse_error_text(error)));
     }
 }
 
 } // namespace
+
+std::string type_of(const CLI::Option& option) {
+    const std::string name = option.get_type_name();
+    return name.substr(0, name.find_first_of(": "));
+}
 
 void add_common_flags(CLI::App& command, Common& common, bool resumable) {
     const std::string group = "Common options";
@@ -353,6 +352,12 @@ void Result::print() {
         times += fmt::format("{}{} {:.3g}", times.empty() ? "" : ", ", name, value.get<double>());
     if (!times.empty()) figures["seconds"] = times;
     write_stdout(figures_text(figures));
+}
+
+std::string parse_error_text(const CLI::Error& error) {
+    const std::string message = error.what();
+    const auto range = message.find(" not in range 0.000000 to 1797"); // CLI11's way to say "positive"
+    return range == std::string::npos ? message : message.substr(0, range) + " is out of range";
 }
 
 void warn(const std::string& message) { say("warning", message); }

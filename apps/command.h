@@ -31,6 +31,10 @@ struct Common {
 /// command line win. `common` and `command` must outlive the parse.
 void add_common_flags(CLI::App& command, Common& common, bool resumable);
 
+/// The option's type: "UINT", "INT", "FLOAT", "TEXT" or what the command named it, without its validators.
+/// Options of the first three are checked strictly (main), so a command must not rename these types.
+std::string type_of(const CLI::Option& option);
+
 /// The context of this run: progress bar on stderr when it is a terminal, a line every ten seconds otherwise,
 /// nothing with --quiet; SIGINT and SIGTERM set its interrupt signal. A second SIGINT ends the process at
 /// once (code 130).
@@ -60,6 +64,9 @@ class Result {
 /// One line on stderr, "warning: ..." or "error: ...", clear of the progress bar. Shown with --quiet too.
 void warn(const std::string& message);
 void say_error(const std::string& message);
+
+/// What CLI11 says, with its ranges up to 1.8e308 left out.
+std::string parse_error_text(const CLI::Error& error);
 
 /// Writes `text` to stdout and flushes it; throws Error(io) when stdout is closed or full.
 void write_stdout(const std::string& text);

@@ -1,11 +1,16 @@
 // dynkin.cpp - the program: finds the subcommand, runs it, turns failures into one line and an exit code.
 #include "command.h"
 #include "engine/error.h"
+#include <charconv>
+#include <cmath>
 #include <csignal>
 #include <cstdio>
 #include <fcntl.h>
 #include <filesystem>
+#include <fmt/format.h>
 #include <new>
+#include <system_error>
+#include <type_traits>
 #include <unistd.h>
 
 namespace dynkin::app {
@@ -37,6 +42,45 @@ void occupy_standard_descriptors() {
             _exit(5);
 }
 
+template <class T> bool parses(const std::string& text, T& value) {
+    const char* end = text.data() + text.size();
+    const auto [stop, error] = std::from_chars(text.data(), end, value);
+    return error == std::errc() && stop == end;
+}
+
+/// Rewrites an integer in plain decimals (CLI11 would read 010 as eight); returns what is wrong with it, or
+/// "".
+template <class T> std::string plain_integer(std::string& text) {
+    T value = 0;
+    double real = 0;
+    if (!parses(text, value)) {
+        const bool whole = parses(text, real) && real == std::floor(real) && std::abs(real) <= 0x1p53;
+        if (!whole || (real < 0 && std::is_unsigned_v<T>))
+            return fmt::format("expected {}, got '{}'",
+                               std::is_unsigned_v<T> ? "an integer from 0 to 2^64 - 1" : "an integer", text);
+        value = static_cast<T>(real);
+    }
+    text = std::to_string(value);
+    return {};
+}
+
+std::string plain_number(std::string& text) {
+    double value = 0;
+    if (parses(text, value) && std::isfinite(value)) return {};
+    return fmt::format("expected a finite number, got '{}'", text);
+}
+
+/// Makes every integer and number option of a command refuse what CLI11 would wrap, truncate or read as
+/// octal: signs on unsigned, overflow, empty text, NaN and Inf. Integers may be written 1e5.
+void require_plain_numbers(CLI::App& command) {
+    for (CLI::Option* option : command.get_options()) {
+        const std::string type = type_of(*option);
+        if (type == "UINT") option->transform(CLI::Validator(plain_integer<std::uint64_t>, ""));
+        if (type == "INT") option->transform(CLI::Validator(plain_integer<std::int64_t>, ""));
+        if (type == "FLOAT") option->transform(CLI::Validator(plain_number, ""));
+    }
+}
+
 std::string usage_hint(const CLI::App& program) {
     std::string name = program.get_name();
     for (const CLI::App* command : program.get_subcommands()) name += " " + command->get_name();
@@ -53,6 +97,7 @@ int run(int argc, char** argv) {
     for (const auto make : {draw_command, fit_command, sample_command, weigh_command, evaluate_command,
                             score_command, density_command, info_command})
         commands.push_back(make(program));
+    for (const Command& command : commands) require_plain_numbers(*command.app);
     try {
         program.parse(argc, argv);
     } catch (const CLI::CallForVersion& version) {
@@ -62,7 +107,7 @@ int run(int argc, char** argv) {
         write_stdout(program.help());
         return 0;
     } catch (const CLI::ParseError& error) {
-        say_error(error.what() + usage_hint(program));
+        say_error(parse_error_text(error) + usage_hint(program));
         return static_cast<int>(ErrorKind::usage);
     }
     for (const Command& command : commands)
