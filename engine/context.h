@@ -22,7 +22,7 @@ struct ContextOptions {
     Device device = Device::automatic;
     int threads = 0; ///< 0: as many as the process may use
     Isa isa = Isa::automatic;
-    std::function<void(const ProgressEvent&)> progress;  ///< called from the thread that called the library
+    std::function<void(const ProgressEvent&)> progress = {}; ///< called from the thread that called the library
     const std::atomic<int>* interrupt_signal = nullptr;  ///< becomes non-zero when the work is to stop
 };
 
