@@ -1,12 +1,12 @@
 #include "moments.h"
 #include "../kernels/moments.h"
 #include "error.h"
+#include "parallel.h"
 #include "piecewise.h"
 #include "progress.h"
 #include <algorithm>
 #include <cmath>
 #include <fmt/core.h>
-#include <omp.h>
 
 namespace dynkin {
 
@@ -288,13 +288,12 @@ template <class T> class Accumulator {
         if (table_.size() < tiles_.size() * functions_ * kMomentTile)
             table_ = Array<T>(tiles_.size(), functions_ * kMomentTile);
         evaluate(z);
-        const int threads = context_.threads();
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
-        for (size_t u = 0; u < units_.size(); ++u)
+        parallel_for(context_.threads(), units_.size(), [&](size_t u, size_t thread) {
             for (size_t tile = 0; tile < tiles_.size(); ++tile)
                 kernels_.accumulate(plan_.groups()[static_cast<size_t>(units_[u].group)], units_[u].first, units_[u].last,
                                     table_.row(tile), (tiles_[tile].held_out ? sums.test : sums.train).data(),
-                                    scratch_.row(static_cast<size_t>(omp_get_thread_num())));
+                                    scratch_.row(thread));
+        });
     }
 
   private:
@@ -315,24 +314,21 @@ template <class T> class Accumulator {
     }
 
     void evaluate(const double* z) {
-        const int sites = plan_.sites(), threads = context_.threads();
-        const size_t jobs = tiles_.size() * static_cast<size_t>(sites);
-#pragma omp parallel for schedule(static) num_threads(threads)
-        for (size_t job = 0; job < jobs; ++job) {
-            const TileRef& tile = tiles_[job / static_cast<size_t>(sites)];
-            const size_t site = job % static_cast<size_t>(sites);
+        const size_t sites = static_cast<size_t>(plan_.sites());
+        parallel_for(context_.threads(), tiles_.size() * sites, [&](size_t job, size_t) {
+            const TileRef& tile = tiles_[job / sites];
+            const size_t site = job % sites;
             alignas(64) T column[kMomentTile];
             for (int s = 0; s < tile.count; ++s)
-                column[s] = static_cast<T>(
-                    z[order_[tile.first + static_cast<size_t>(s)] * static_cast<size_t>(sites) + site]);
-            T* values = table_.row(job / static_cast<size_t>(sites));
+                column[s] = static_cast<T>(z[order_[tile.first + static_cast<size_t>(s)] * sites + site]);
+            T* values = table_.row(job / sites);
             if (site == 0)
                 for (int s = 0; s < kMomentTile; ++s) values[s] = s < tile.count ? T{1} : T{0};
             // The kernel writes functions 1 .. R behind its argument; function 0 of a site is shared.
             const size_t first = 1 + site * static_cast<size_t>(plan_.top_degree());
             kernels_.evaluate(tables_[static_cast<size_t>(family_of_[site])], column, tile.count,
                               values + (first - 1) * kMomentTile);
-        }
+        });
     }
 
     const Context& context_;

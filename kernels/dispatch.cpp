@@ -1,10 +1,25 @@
 // dispatch.cpp - the kernels of the SIMD level that a context chose.
 #include "dispatch.h"
 #include "moments.h"
+#include "score.h"
+#include "step.h"
 
 namespace dynkin::kernels {
 
 DYNKIN_DISPATCH(MomentKernels, moment_kernels)
+DYNKIN_DISPATCH(ScoreKernels, score_kernels)
+
+const StepKernels& step_kernels_baseline();
+const StepKernels& step_kernels_avx2();
+const StepKernels& step_kernels_avx512();
+const StepKernels& step_kernels(Isa isa) {
+#if defined(__x86_64__)
+    if (isa == Isa::avx512) return step_kernels_avx512();
+    if (isa == Isa::avx2) return step_kernels_avx2();
+#endif
+    (void)isa;
+    return step_kernels_baseline();
+}
 
 template <class T> std::size_t moment_scratch(const MomentGroup& group) {
     // Rows of one register block and all columns of one block of samples, at the widest level.

@@ -1,0 +1,52 @@
+// fit.h - from samples to a model without training: references, moments, one linear system per time node.
+#pragma once
+#include "checkpoint.h"
+#include "model.h"
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace dynkin {
+
+enum class Symmetry { automatic, even, none };
+
+struct FitOptions {
+    ReferenceKind process = ReferenceKind::fitted;
+    int degree = 0;                            ///< of the 1-clusters; 0: 6 (10, 12, 8 in one, two, three dimensions)
+    std::optional<std::vector<PairRule>> pairs; ///< none given: nearest:3,all:1 with a lattice, dependent:2,all:1
+                                                ///< without, all:degree in two or three dimensions
+    int total_degree = 0;                      ///< a + b at most this, 0: no limit (degree in two or three dimensions)
+    std::optional<Lattice> lattice;
+    Symmetry symmetry = Symmetry::automatic;
+    bool known_even = false;                   ///< automatic: the target is known to be even
+    double ridge = -1;                         ///< < 0: by held-out score-matching loss
+    int time_nodes = 32;                       ///< intervals between nodes
+    double t_min = -1, t_end = -1;             ///< < 0: 1e-3 (1e-4 for correlations above 0.9), max(5, 3/lambda_1)
+    double reference_scale = 0.6;              ///< of the fitted potential, 0.5 to 0.8
+    bool drop_constant = false;
+    int levels = 0;                            ///< > 0: dequantise integers, see DataView
+    bool single_precision = false;             ///< moments in float32 products
+    std::uint64_t seed = 0;
+    std::size_t batch = 0;                     ///< rows at a time, 0: chosen; does not change the result
+    CheckpointOptions checkpoint;
+};
+
+struct FitReport {
+    std::size_t samples = 0, dimension = 0, dropped = 0, basis_size = 0, moments = 0, outside = 0;
+    bool even = false;
+    std::string symmetry_reason;
+    double ridge = 0, condition = 0;
+    int ridges_raised = 0;         ///< nodes at which Cholesky asked for more
+    double heldout_loss = 0;       ///< integral over t of the held-out loss J at the ridge that was chosen (nats)
+    std::vector<std::pair<double, double>> ridge_losses; ///< candidates
+    std::string reference;         ///< e.g. "fitted, degree 8, scale 0.6"
+    double lambda_1 = 0, product_residual = 0, max_correlation = 0;
+    double moment_seconds = 0, moment_gflops = 0, solve_seconds = 0;
+};
+
+/// Fits a flat model. Rows stream three times; memory does not grow with N. Throws Error(input) for a constant column (unless
+/// dropped), duplicated columns, fewer samples than the basis needs, more than 1e-4 of the data outside the box;
+/// Error(numerical) for a system that cannot be solved; Interrupted after the checkpoint is written.
+Model fit(const Context& context, const SampleFile& data, const FitOptions& options, FitReport* report = nullptr);
+
+} // namespace dynkin

@@ -1,0 +1,371 @@
+#include "sampler.h"
+#include "../kernels/elementary.h"
+#include "../kernels/philox.h"
+#include "../kernels/score.h"
+#include "../kernels/step.h"
+#include "error.h"
+#include "parallel.h"
+#include "progress.h"
+#include "score.h"
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <fmt/core.h>
+#include <limits>
+#include <memory>
+
+namespace dynkin {
+namespace {
+
+using kernels::kScoreTile;
+using std::size_t;
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+/// Draws from a stationary law on a box: inverse CDF of its density made linear between 4001 nodes.
+class StationaryLaw {
+  public:
+    explicit StationaryLaw(const Family& family) : lo_(family.lo), h_((family.hi - family.lo) / kCells) {
+        for (int i = 0; i <= kCells; ++i) density_.push_back(std::exp(family.log_density(node(i))));
+        cumulative_.push_back(0);
+        for (int i = 0; i < kCells; ++i)
+            cumulative_.push_back(cumulative_.back() +
+                                  0.5 * h_ * (density_[static_cast<size_t>(i)] + density_[static_cast<size_t>(i + 1)]));
+    }
+    double quantile(double u) const {
+        const double wanted = u * cumulative_.back();
+        const auto above = std::upper_bound(cumulative_.begin(), cumulative_.end() - 1, wanted);
+        const size_t cell = static_cast<size_t>(std::max<std::ptrdiff_t>(above - cumulative_.begin() - 1, 0));
+        // area = f0 s + (f1 - f0) s^2 / (2 h), solved without cancellation
+        const double area = wanted - cumulative_[cell], f0 = density_[cell], slope = (density_[cell + 1] - f0) / h_;
+        const double root = std::sqrt(std::max(f0 * f0 + 2 * slope * area, 0.0));
+        const double s = f0 + root > 0 ? 2 * area / (f0 + root) : 0;
+        return node(static_cast<int>(cell)) + std::clamp(s, 0.0, h_);
+    }
+
+  private:
+    static constexpr int kCells = 4000;
+    double node(int i) const { return i == kCells ? lo_ + h_ * kCells : lo_ + h_ * i; }
+    double lo_, h_;
+    std::vector<double> density_, cumulative_;
+};
+
+/// The state of a batch: positions [tile][site][particle] and log q [tile][particle].
+struct Batch {
+    size_t first = 0, count = 0;
+    Array<float> z;
+    Array<double> log_density;
+    size_t tiles() const { return (count + kScoreTile - 1) / kScoreTile; }
+};
+
+class Sampler {
+  public:
+    Sampler(const Context& context, const Model& model, const SampleOptions& options)
+        : context_(context), model_(model), block_(model.blocks.front()), options_(options), field_(context, block_),
+          step_(kernels::step_kernels(context.isa())), sites_(static_cast<size_t>(model.dimension())) {
+        require(options.steps >= 0, ErrorKind::usage, fmt::format("steps: expected at least 1, got {}", options.steps));
+        steps_ = options.steps ? options.steps : model.default_steps;
+        times_ = block_.step_times(steps_);
+        for (double t : times_) coefficients_.push_back(field_.arrange(coefficients_at(block_, t)));
+        fitted_ = block_.reference.families.front().kind == ReferenceKind::fitted;
+        if (fitted_)
+            for (const Family& family : block_.reference.families) stationary_.emplace_back(family);
+        for (double s : model.standardization.scale) log_scale_ += std::log(s);
+    }
+
+    int steps() const { return steps_; }
+    size_t runaways() const { return runaways_; }
+
+    Batch generate(size_t first, size_t count, Progress& progress) {
+        Batch batch{first, count, {}, {}};
+        batch.z = Array<float>(batch.tiles(), sites_ * kScoreTile);
+        if (options_.method == Method::ode) batch.log_density = Array<double>(batch.tiles(), kScoreTile);
+        if (options_.method == Method::ode) flow(batch, progress);
+        else diffuse(batch, progress);
+        return batch;
+    }
+
+    /// A batch as rows of the columns of the data file.
+    void restore(const Batch& batch, float* rows) const {
+        const DataView& view = model_.view;
+        parallel_for(context_.threads(), batch.tiles(), [&](size_t tile, size_t) {
+            const size_t used = std::min<size_t>(kScoreTile, batch.count - tile * kScoreTile);
+            for (size_t p = 0; p < used; ++p) {
+                float* row = rows + (tile * kScoreTile + p) * view.columns;
+                for (size_t j = 0; j < view.columns; ++j) row[j] = value(view.constant[j]);
+                for (size_t j = 0; j < sites_; ++j) {
+                    const double z = static_cast<double>(batch.z(tile, j * kScoreTile + p));
+                    row[view.kept[j]] = value(model_.standardization.mean[j] + model_.standardization.scale[j] * z);
+                }
+            }
+        });
+    }
+
+    void finish_density(Batch& batch) {
+        for (size_t n = 0; n < batch.tiles() * kScoreTile; ++n) {
+            double& log_q = batch.log_density[n];
+            log_q -= log_scale_;
+            for (size_t j = 0; j < sites_; ++j) {
+                const double z = static_cast<double>(batch.z(n / kScoreTile, j * kScoreTile + n % kScoreTile));
+                const Family& f = block_.reference.of(static_cast<int>(j));
+                if (!(z >= f.lo && z <= f.hi && std::abs(z) < 1e6)) log_q = -kInfinity;
+            }
+            if (!std::isfinite(log_q)) log_q = -kInfinity, runaways_ += n < batch.count;
+        }
+    }
+
+  private:
+    /// The number in the data file: integers again where the data were dequantised.
+    float value(double x) const {
+        const int levels = model_.view.levels;
+        return static_cast<float>(levels ? std::clamp(std::floor(x * levels), 0.0, levels - 1.0) : x);
+    }
+
+    std::uint64_t particle(const Batch& batch, size_t tile) const { return batch.first + tile * kScoreTile; }
+
+    /// Positions from the stationary law; log p_inf of each when log_density is not null.
+    void start(std::uint64_t first, float* z, double* log_density) const {
+        if (log_density) std::fill_n(log_density, kScoreTile, 0.0);
+        for (size_t j = 0; j < sites_; ++j) {
+            const Family& f = block_.reference.of(static_cast<int>(j));
+            for (size_t p = 0; p < kScoreTile; ++p) {
+                const RandomWords w = philox(options_.seed, Stream::sampler_start, first + p, 0, static_cast<std::uint32_t>(j / 4));
+                double value;
+                if (fitted_) value = stationary_[family_index(j)].quantile(uniform(w.v[j % 4]));
+                else {
+                    double pair[2];
+                    normals_from_uniforms(uniform(w.v[j % 4 / 2 * 2]), uniform(w.v[j % 4 / 2 * 2 + 1]), pair[0], pair[1]);
+                    value = pair[j % 2];
+                }
+                float stored = static_cast<float>(value);
+                if (fitted_) stored = std::clamp(stored, std::nextafter(static_cast<float>(f.lo), 0.0f), std::nextafter(static_cast<float>(f.hi), 0.0f));
+                z[j * kScoreTile + p] = stored;
+                if (log_density) log_density[p] += f.log_density(static_cast<double>(stored));
+            }
+        }
+    }
+
+    size_t family_index(size_t site) const { return static_cast<size_t>(block_.reference.family_of[site]); }
+
+    /// Heun's method for dY = grad h ds, d log q = -Lap h ds, from t_end down to t_min; each tile by itself.
+    void flow(Batch& batch, Progress& progress) {
+        const size_t n = sites_ * kScoreTile;
+        Array<float> space(static_cast<size_t>(context_.threads()), 3 * n + 2 * kScoreTile + field_.scratch());
+        std::atomic<size_t> done{0};
+        parallel_for(context_.threads(), batch.tiles(), [&](size_t tile, size_t thread) {
+            if (context_.interrupt_signal()) return;
+            float *g1 = space.row(thread), *g2 = g1 + n, *trial = g2 + n, *lap1 = trial + n, *lap2 = lap1 + kScoreTile;
+            float *scratch = lap2 + kScoreTile, *z = batch.z.row(tile);
+            double* log_q = batch.log_density.row(tile);
+            start(particle(batch, tile), z, log_q);
+            for (size_t k = times_.size() - 1; k > 0; --k) {
+                const double dt = times_[k] - times_[k - 1];
+                const float step = static_cast<float>(dt), half = 0.5f * step;
+                field_.gradient(coefficients_[k], z, g1, lap1, scratch);
+                for (size_t i = 0; i < n; ++i) trial[i] = z[i] + step * g1[i];
+                field_.gradient(coefficients_[k - 1], trial, g2, lap2, scratch);
+                for (size_t i = 0; i < n; ++i) z[i] += half * (g1[i] + g2[i]);
+                for (size_t p = 0; p < kScoreTile; ++p)
+                    log_q[p] -= 0.5 * dt * (static_cast<double>(lap1[p]) + static_cast<double>(lap2[p]));
+            }
+            done += kScoreTile;
+            if (thread == 0) progress.set(batch.first + done);
+        });
+        if (progress.interrupted()) progress.throw_interrupted();
+        finish_density(batch);
+    }
+
+    /// Inverse-CDF tables of one step for every family.
+    void make_tables(double dt) {
+        const size_t families = block_.reference.families.size();
+        if (transitions_.empty()) {
+            transitions_.resize(families);
+            parallel_for(context_.threads(), families, [&](size_t f, size_t) {
+                transitions_[f] = std::make_unique<TransitionTables>(block_.reference.families[f]);
+            });
+            tables_ = Array<float>(families, TransitionTables::rows * TransitionTables::columns);
+        }
+        parallel_for(context_.threads(), families,
+                     [&](size_t f, size_t) { transitions_[f]->quantiles(dt, tables_.row(f)); });
+    }
+
+    /// Strang splitting, all particles of the batch step by step, so that the tables of one step serve them all.
+    void diffuse(Batch& batch, Progress& progress) {
+        const size_t n = sites_ * kScoreTile;
+        Array<float> space(static_cast<size_t>(context_.threads()), n + 4 * kScoreTile + field_.scratch());
+        std::vector<char> projected(batch.count, 0);
+        parallel_for(context_.threads(), batch.tiles(),
+                     [&](size_t tile, size_t) { start(particle(batch, tile), batch.z.row(tile), nullptr); });
+        for (size_t k = times_.size() - 1; k > 0; --k) {
+            const double dt = times_[k] - times_[k - 1];
+            if (fitted_) make_tables(dt);
+            parallel_for(context_.threads(), batch.tiles(), [&](size_t tile, size_t thread) {
+                if (context_.interrupt_signal()) return;
+                float *g = space.row(thread), *random = g + n, *scratch = random + 4 * kScoreTile, *z = batch.z.row(tile);
+                const float step = static_cast<float>(dt);
+                field_.gradient(coefficients_[k], z, g, nullptr, scratch);
+                for (size_t i = 0; i < n; ++i) z[i] += step * g[i];
+                reference_step(particle(batch, tile), static_cast<std::uint32_t>(k), dt, z, random);
+                field_.gradient(coefficients_[k - 1], z, g, nullptr, scratch);
+                for (size_t i = 0; i < n; ++i) z[i] += step * g[i];
+                project(times_[k - 1], z, projected.data() + tile * kScoreTile,
+                        std::min<size_t>(kScoreTile, batch.count - tile * kScoreTile));
+            });
+            if (progress.interrupted()) progress.throw_interrupted();
+            progress.set(batch.first + batch.count * (times_.size() - k) / (times_.size() - 1));
+        }
+        for (char p : projected) runaways_ += p != 0;
+    }
+
+    void reference_step(std::uint64_t first, std::uint32_t step, double dt, float* z, float* random) const {
+        const auto stream = static_cast<std::uint32_t>(Stream::sampler_noise);
+        const float decay = static_cast<float>(std::exp(-dt)), noise = static_cast<float>(std::sqrt(-std::expm1(-2 * dt)));
+        for (size_t j = 0; j < sites_; ++j) {
+            const auto slot = static_cast<std::uint32_t>(j / 4);
+            if (j % 4 == 0) (fitted_ ? step_.uniforms : step_.normals)(options_.seed, stream, first, step, slot, random);
+            const float* r = random + j % 4 * kScoreTile;
+            float* at = z + j * kScoreTile;
+            if (!fitted_) {
+                for (size_t p = 0; p < kScoreTile; ++p) at[p] = decay * at[p] + noise * r[p];
+                continue;
+            }
+            const Family& f = block_.reference.of(static_cast<int>(j));
+            const kernels::TransitionView view{tables_.row(family_index(j)), TransitionTables::rows, TransitionTables::columns,
+                                               static_cast<float>(f.lo),
+                                               static_cast<float>((TransitionTables::rows - 1) / (f.hi - f.lo))};
+            step_.transition(view, r, at);
+        }
+    }
+
+    /// Keeps particles where data at time t can be: the box, or for OU [e^-t lo - 3 s, e^-t hi + 3 s], s^2 = 1 - e^-2t.
+    void project(double t, float* z, char* projected, size_t used) const {
+        const double decay = std::exp(-t), reach = 3 * std::sqrt(-std::expm1(-2 * t));
+        for (size_t j = 0; j < sites_; ++j) {
+            const Family& f = block_.reference.of(static_cast<int>(j));
+            const float lo = static_cast<float>(fitted_ ? f.lo : decay * block_.lower[j] - reach);
+            const float hi = static_cast<float>(fitted_ ? f.hi : decay * block_.upper[j] + reach);
+            float* at = z + j * kScoreTile;
+            for (size_t p = 0; p < kScoreTile; ++p) {
+                const float inside = at[p] < hi ? (at[p] > lo ? at[p] : lo) : at[p] >= hi ? hi : 0.5f * (lo + hi);
+                if (p < used && inside != at[p] && (!fitted_ || !std::isfinite(at[p]))) projected[p] = 1;
+                at[p] = inside;
+            }
+        }
+    }
+
+    const Context& context_;
+    const Model& model_;
+    const Block& block_;
+    const SampleOptions& options_;
+    ScoreField<float> field_;
+    const kernels::StepKernels& step_;
+    size_t sites_;
+    int steps_ = 0;
+    bool fitted_ = false;
+    std::vector<double> times_;
+    std::vector<kernels::ScoreCoefficients<float>> coefficients_;
+    std::vector<StationaryLaw> stationary_;
+    std::vector<std::unique_ptr<TransitionTables>> transitions_;
+    Array<float> tables_;
+    double log_scale_ = 0;
+    size_t runaways_ = 0;
+};
+
+/// Rms difference of log q between these steps and twice as many, at the first 256 particles that are not flagged.
+double step_doubling(const Context& context, const Model& model, const Batch& batch, int steps) {
+    const size_t d = static_cast<size_t>(model.dimension());
+    std::vector<double> x, log_q;
+    for (size_t n = 0; n < batch.count && log_q.size() < 256; ++n) {
+        if (!std::isfinite(batch.log_density[n])) continue;
+        log_q.push_back(batch.log_density[n]);
+        for (size_t j = 0; j < d; ++j)
+            x.push_back(model.standardization.mean[j] +
+                        model.standardization.scale[j] *
+                            static_cast<double>(batch.z(n / kScoreTile, j * kScoreTile + n % kScoreTile)));
+    }
+    if (log_q.empty()) return 0;
+    const std::vector<double> finer = log_density(context, model, log_q.size(), x.data(), 2 * steps);
+    double square = 0;
+    for (size_t n = 0; n < log_q.size(); ++n) square += (log_q[n] - finer[n]) * (log_q[n] - finer[n]);
+    return std::sqrt(square / static_cast<double>(log_q.size()));
+}
+
+} // namespace
+
+SampleReport sample(const Context& context, const Model& model, size_t first, size_t count, const SampleOptions& options,
+                    const SampleSink& sink) {
+    require(model.blocks.size() == 1, ErrorKind::usage, "sample: expected a model with one block");
+    Sampler sampler(context, model, options);
+    SampleReport report;
+    report.steps = sampler.steps();
+    const size_t sites = static_cast<size_t>(model.dimension());
+    const size_t most = std::max((size_t{1} << 24) / sites / kScoreTile, size_t{1}) * kScoreTile; // 64 MB of positions
+    Progress progress(context, "sample", first + count);
+    for (size_t done = 0; done < count;) {
+        const size_t rows = std::min(most, count - done);
+        Batch batch = sampler.generate(first + done, rows, progress);
+        Array<float> x(rows, model.view.columns);
+        sampler.restore(batch, x.data());
+        sink(first + done, rows, x.data(), options.method == Method::ode ? batch.log_density.data() : nullptr);
+        if (done == 0 && options.method == Method::ode && options.estimate_error)
+            report.log_density_error = step_doubling(context, model, batch, sampler.steps());
+        done += rows;
+    }
+    report.samples = count;
+    report.runaways = sampler.runaways();
+    return report;
+}
+
+Samples sample(const Context& context, const Model& model, size_t count, const SampleOptions& options) {
+    Samples out;
+    out.rows = Array<float>(count, model.view.columns);
+    out.report = sample(context, model, 0, count, options,
+                        [&](size_t first, size_t rows, const float* x, const double* log_density) {
+                            std::copy_n(x, rows * model.view.columns, out.rows.row(first));
+                            if (log_density) out.log_density.insert(out.log_density.end(), log_density, log_density + rows);
+                        });
+    return out;
+}
+
+std::vector<double> log_density(const Context& context, const Model& model, size_t count, const double* x, int steps) {
+    require(steps >= 0, ErrorKind::usage, fmt::format("steps: expected at least 1, got {}", steps));
+    const Block& block = model.blocks.front();
+    const ScoreField<double> field(context, block);
+    const size_t d = static_cast<size_t>(model.dimension()), size = d * kScoreTile;
+    const std::vector<double> times = block.step_times(steps ? steps : model.default_steps);
+    std::vector<kernels::ScoreCoefficients<double>> coefficients;
+    for (double t : times) coefficients.push_back(field.arrange(coefficients_at(block, t)));
+    const auto& [mean, scale] = model.standardization;
+    std::vector<double> out(count);
+    Array<double> space(static_cast<size_t>(context.threads()), 4 * size + 2 * kScoreTile + field.scratch());
+    Progress progress(context, "density", count);
+    parallel_for(context.threads(), (count + kScoreTile - 1) / kScoreTile, [&](size_t tile, size_t thread) {
+        if (context.interrupt_signal()) return;
+        double *z = space.row(thread), *g1 = z + size, *g2 = g1 + size, *trial = g2 + size, *lap1 = trial + size;
+        double *lap2 = lap1 + kScoreTile, *scratch = lap2 + kScoreTile;
+        const size_t first = tile * kScoreTile, rows = std::min<size_t>(kScoreTile, count - first);
+        double log_q[kScoreTile] = {};
+        for (size_t j = 0; j < d; ++j) {
+            const Family& f = block.reference.of(static_cast<int>(j));
+            for (size_t p = 0; p < kScoreTile; ++p) {
+                const double value = z[j * kScoreTile + p] = p < rows ? (x[(first + p) * d + j] - mean[j]) / scale[j] : 0;
+                log_q[p] = value >= f.lo && value <= f.hi ? log_q[p] - std::log(scale[j]) : -kInfinity;
+            }
+        }
+        for (size_t k = 0; k + 1 < times.size(); ++k) {
+            const double dt = times[k + 1] - times[k];
+            field.gradient(coefficients[k], z, g1, lap1, scratch);
+            for (size_t i = 0; i < size; ++i) trial[i] = z[i] - dt * g1[i];
+            field.gradient(coefficients[k + 1], trial, g2, lap2, scratch);
+            for (size_t i = 0; i < size; ++i) z[i] -= 0.5 * dt * (g1[i] + g2[i]);
+            for (size_t p = 0; p < kScoreTile; ++p) log_q[p] -= 0.5 * dt * (lap1[p] + lap2[p]);
+        }
+        for (size_t j = 0; j < d; ++j)
+            for (size_t p = 0; p < rows; ++p) log_q[p] += block.reference.of(static_cast<int>(j)).log_density(z[j * kScoreTile + p]);
+        for (size_t p = 0; p < rows; ++p) out[first + p] = std::isfinite(log_q[p]) ? log_q[p] : -kInfinity;
+        if (thread == 0) progress.set(first + rows);
+    });
+    if (progress.interrupted()) progress.throw_interrupted();
+    return out;
+}
+
+} // namespace dynkin

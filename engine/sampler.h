@@ -1,0 +1,51 @@
+// sampler.h - new samples from a model by the reverse SDE or the probability-flow ODE, and likelihoods by the ODE.
+#pragma once
+#include "array.h"
+#include "context.h"
+#include "model.h"
+#include <cstdint>
+#include <functional>
+
+namespace dynkin {
+
+enum class Method { sde, ode };
+
+struct SampleOptions {
+    Method method = Method::sde;
+    int steps = 0;           ///< 0: the model's default (32, or 64 for strongly correlated data)
+    std::uint64_t seed = 0;
+    bool estimate_error = true; ///< ode: step-doubling on 256 particles
+};
+
+struct SampleReport {
+    std::size_t samples = 0;
+    int steps = 0;
+    std::size_t runaways = 0;     ///< sde: particles that were projected or not finite; ode: log q = -inf
+    double log_density_error = 0; ///< ode: rms difference of log q to twice the steps, at 256 of the samples (nats)
+};
+
+/// Rows [first, first + count) of the generated sequence in the columns of the data file (count x view.columns), with
+/// log_density (nats, of the modelled columns in their continuous units) for Method::ode, null otherwise.
+using SampleSink =
+    std::function<void(std::size_t first, std::size_t count, const float* rows, const double* log_density)>;
+
+/// Generates particles [first, first + count) of the infinite sequence of this seed and hands them over in order.
+/// float32 positions, log q in float64. Same bytes for any split of the sequence and any thread count.
+/// SDE: Strang splitting, half step of the drift 2 grad h, exact reference transition, half step. ODE: Heun.
+SampleReport sample(const Context& context, const Model& model, std::size_t first, std::size_t count,
+                    const SampleOptions& options, const SampleSink& sink);
+
+struct Samples {
+    Array<float> rows;
+    std::vector<double> log_density; ///< empty for the SDE
+    SampleReport report;
+};
+/// All at once, in memory.
+Samples sample(const Context& context, const Model& model, std::size_t count, const SampleOptions& options = {});
+
+/// log q of rows of the modelled columns (count x dimension, continuous units): the probability-flow ODE forwards, Heun, float64.
+/// -inf outside the box of the reference. Throws Error(usage) for steps < 0.
+std::vector<double> log_density(const Context& context, const Model& model, std::size_t count, const double* x,
+                                int steps = 0);
+
+} // namespace dynkin

@@ -1,0 +1,224 @@
+// score_simd.cpp - the host loops of score.h for one SIMD level.
+#include "score.h"
+#include "simd.h"
+#include <algorithm>
+#include <type_traits>
+
+namespace dynkin::kernels {
+namespace DYNKIN_ISA {
+namespace {
+
+template <class T> constexpr int kVectors = kScoreTile / kLanes<T>; ///< vectors a tile
+
+/// table[index] for each lane.
+template <class T> inline __attribute__((always_inline)) Vector<T> lookup(const T* table, Index<T> index) {
+    Vector<T> v;
+    for (int lane = 0; lane < kLanes<T>; ++lane) v[lane] = table[index[lane]];
+    return v;
+}
+#if defined(__AVX512F__)
+inline __attribute__((always_inline)) Vector<double> lookup(const double* table, Index<double> index) {
+    // The masked form: the plain one reads an uninitialised register in GCC's header and warns.
+    return _mm512_mask_i64gather_pd(_mm512_setzero_pd(), 0xff, __builtin_bit_cast(__m512i, index), table, 8);
+}
+#elif defined(__AVX2__)
+inline __attribute__((always_inline)) Vector<double> lookup(const double* table, Index<double> index) {
+    return _mm256_i64gather_pd(table, __builtin_bit_cast(__m256i, index), 8);
+}
+inline __attribute__((always_inline)) Vector<float> lookup(const float* table, Index<float> index) {
+    return _mm256_i32gather_ps(table, __builtin_bit_cast(__m256i, index), 4);
+}
+#endif
+
+/// The float tables have 32 pieces: two registers, looked up by permutation where there is such an instruction.
+inline __attribute__((always_inline)) Vector<float> lookup32(const float* table, Index<float> index) {
+#if defined(__AVX512F__)
+    return _mm512_permutex2var_ps(load(table), __builtin_bit_cast(__m512i, index), load(table + 16));
+#else
+    return lookup(table, index);
+#endif
+}
+inline __attribute__((always_inline)) Vector<double> lookup32(const double* table, Index<double> index) {
+    return lookup(table, index);
+}
+
+template <class T> inline __attribute__((always_inline)) Vector<T> clip(Vector<T> x, T lo, T hi) {
+    x = x < broadcast(lo) ? broadcast(lo) : x;
+    return x > broadcast(hi) ? broadcast(hi) : x;
+}
+
+template <class T> inline __attribute__((always_inline)) Index<T> truncate(Vector<T> x) {
+    return __builtin_convertvector(x, Index<T>);
+}
+
+/// phi[n][particle], slope[n][particle], n = 1 .. functions (stored from 0), for one site.
+template <class T> void evaluate_hermite(const SiteFunctions<T>&, int functions, const T* x, T* phi, T* slope) {
+    for (int v = 0; v < kVectors<T>; ++v) {
+        const Vector<T> z = load(x + v * kLanes<T>);
+        Vector<T> before = broadcast(T{1}), now = z;
+        for (int n = 1; n <= functions; ++n) {
+            store(phi + (n - 1) * kScoreTile + v * kLanes<T>, now);
+            const T root = std::sqrt(static_cast<T>(n));
+            store(slope + (n - 1) * kScoreTile + v * kLanes<T>, root * before);
+            const Vector<T> next = (z * now - root * before) * (1 / std::sqrt(static_cast<T>(n + 1)));
+            before = now, now = next;
+        }
+    }
+}
+
+template <class T> void evaluate_fitted(const SiteFunctions<T>& f, int functions, const T* x, T* phi, T* slope) {
+    const T scale = static_cast<T>(f.pieces) / (f.hi - f.lo);
+    Vector<T> t[kVectors<T>];
+    Index<T> piece[kVectors<T>];
+    for (int v = 0; v < kVectors<T>; ++v) {
+        const Vector<T> u = (clip<T>(load(x + v * kLanes<T>), f.lo, f.hi) - f.lo) * scale;
+        piece[v] = truncate<T>(clip<T>(u, T{0}, static_cast<T>(f.pieces) - static_cast<T>(0.5)));
+        t[v] = 2 * (u - __builtin_convertvector(piece[v], Vector<T>)) - 1;
+    }
+    const int top = f.degree;
+    for (int n = 0; n < functions; ++n) {
+        const T* c = f.coefficients.data() + n * (top + 1) * f.pieces;
+        for (int v = 0; v < kVectors<T>; ++v) {
+            Vector<T> p = lookup32(c + top * f.pieces, piece[v]), dp = Vector<T>{};
+            for (int power = top - 1; power >= 0; --power) {
+                dp = dp * t[v] + p;
+                p = p * t[v] + lookup32(c + power * f.pieces, piece[v]);
+            }
+            store(phi + n * kScoreTile + v * kLanes<T>, p);
+            store(slope + n * kScoreTile + v * kLanes<T>, dp * (2 * scale));
+        }
+    }
+}
+
+/// out[m][particle] = sum_j matrix[m][j] phi[j][particle], SITES rows and a part of the tile in registers.
+template <int SITES, int VECTORS, class T>
+inline __attribute__((always_inline)) void dense_block(const T* matrix, std::size_t ld, int sites, const T* phi,
+                                                       std::size_t phi_step, T* out) {
+    Vector<T> sum[SITES][VECTORS] = {};
+    for (int j = 0; j < sites; ++j) {
+        Vector<T> p[VECTORS];
+#pragma GCC unroll 4
+        for (int v = 0; v < VECTORS; ++v) p[v] = load(phi + static_cast<std::size_t>(j) * phi_step + v * kLanes<T>);
+#pragma GCC unroll 6
+        for (int m = 0; m < SITES; ++m) {
+            const Vector<T> c = broadcast(matrix[static_cast<std::size_t>(m) * ld + static_cast<std::size_t>(j)]);
+#pragma GCC unroll 4
+            for (int v = 0; v < VECTORS; ++v) sum[m][v] += c * p[v];
+        }
+    }
+    for (int m = 0; m < SITES; ++m)
+        for (int v = 0; v < VECTORS; ++v) store(out + m * kScoreTile + v * kLanes<T>, sum[m][v]);
+}
+
+template <class T>
+void dense_product(const T* matrix, std::size_t ld, int sites, const T* phi, std::size_t phi_step, T* out) {
+    constexpr int width = kRegisters == 32 ? 4 : 2;
+    constexpr int vectors = width < kVectors<T> ? width : kVectors<T>;
+    for (int particle = 0; particle < kScoreTile; particle += vectors * kLanes<T>) {
+        int i = 0;
+        for (; i + 6 <= sites; i += 6)
+            dense_block<6, vectors, T>(matrix + static_cast<std::size_t>(i) * ld, ld, sites, phi + particle, phi_step,
+                                       out + i * kScoreTile + particle);
+        for (; i < sites; ++i)
+            dense_block<1, vectors, T>(matrix + static_cast<std::size_t>(i) * ld, ld, sites, phi + particle, phi_step,
+                                       out + i * kScoreTile + particle);
+    }
+}
+
+/// factor[a] += sum_b block[a][b] phi_b(x_j), all in registers for one vector of particles.
+template <int DEGREE, class T>
+inline __attribute__((always_inline)) void add_block(const T* block, const T* phi, Vector<T>* factor) {
+    Vector<T> p[DEGREE];
+#pragma GCC unroll 4
+    for (int b = 0; b < DEGREE; ++b) p[b] = load(phi + b * kScoreTile);
+#pragma GCC unroll 4
+    for (int a = 0; a < DEGREE; ++a) {
+        Vector<T> sum = factor[a];
+#pragma GCC unroll 4
+        for (int b = 0; b < DEGREE; ++b) sum += broadcast(block[a * DEGREE + b]) * p[b];
+        factor[a] = sum;
+    }
+}
+
+template <class T> void add_neighbour(int degree, const T* block, const T* phi, Vector<T>* factor) {
+    switch (degree) {
+    case 1: return add_block<1>(block, phi, factor);
+    case 2: return add_block<2>(block, phi, factor);
+    case 3: return add_block<3>(block, phi, factor);
+    case 4: return add_block<4>(block, phi, factor);
+    default:
+        for (int a = 0; a < degree; ++a)
+            for (int b = 0; b < degree; ++b)
+                factor[a] += broadcast(block[a * degree + b]) * load(phi + b * kScoreTile);
+    }
+}
+
+/// d_i h = sum_a phi_a'(x_i) e_a and the site's part of Lap h: v'(x_i) d_i h - sum_a lambda_a e_a phi_a(x_i).
+template <class T>
+void finish_site(const ScorePlan<T>& plan, const ScoreCoefficients<T>& c, int site, const T* x, const T* phi,
+                 const T* slope, const T* dense, T* gradient, T* laplacian) {
+    const ScoreLayout& layout = plan.layout;
+    const int n = layout.degree, sites = layout.sites;
+    const SiteFunctions<T>& f = plan.families[static_cast<std::size_t>(plan.family_of[static_cast<std::size_t>(site)])];
+    const T* own_phi = phi + site * n * kScoreTile;
+    const T* own_slope = slope + site * n * kScoreTile;
+    for (int particle = 0; particle < kScoreTile; particle += kLanes<T>) {
+        Vector<T> factor[kMaxDegree];
+        for (int a = 0; a < n; ++a) factor[a] = broadcast(c.single[static_cast<std::size_t>(site * n + a)]);
+        for (std::size_t k = 0; k < layout.dense.size(); ++k)
+            factor[layout.dense[k].a - 1] +=
+                load(dense + (static_cast<int>(k) * sites + site) * kScoreTile + particle);
+        for (int e = layout.first_neighbour[static_cast<std::size_t>(site)];
+             e < layout.first_neighbour[static_cast<std::size_t>(site + 1)]; ++e) {
+            const auto& neighbour = layout.neighbours[static_cast<std::size_t>(e)];
+            add_neighbour(neighbour.degree, c.sparse.data() + neighbour.offset,
+                          phi + neighbour.j * n * kScoreTile + particle, factor);
+        }
+        Vector<T> g = {}, decay = {};
+        for (int a = 0; a < n; ++a) g += load(own_slope + a * kScoreTile + particle) * factor[a];
+        store(gradient + site * kScoreTile + particle, g);
+        if (!laplacian) continue;
+        for (int a = 0; a < n; ++a) decay += f.lambda[a] * load(own_phi + a * kScoreTile + particle) * factor[a];
+        const Vector<T> z = load(x + site * kScoreTile + particle);
+        Vector<T> dv = broadcast(f.potential_slope[kPotentialTerms - 1]);
+        for (int k = kPotentialTerms - 2; k >= 0; --k) dv = dv * z + f.potential_slope[k];
+        Vector<T> part = dv * g - decay;
+        if (!f.hermite) {
+            part = z < broadcast(f.lo) ? Vector<T>{} : part;
+            part = z > broadcast(f.hi) ? Vector<T>{} : part;
+        }
+        store(laplacian + particle, load(laplacian + particle) + part);
+    }
+}
+
+template <class T>
+void gradient(const ScorePlan<T>& plan, const ScoreCoefficients<T>& c, const T* x, T* gradient, T* laplacian, T* scratch) {
+    const ScoreLayout& layout = plan.layout;
+    const int n = layout.degree, sites = layout.sites;
+    T* phi = scratch;
+    T* slope = phi + sites * n * kScoreTile;
+    T* dense = slope + sites * n * kScoreTile;
+    for (int i = 0; i < sites; ++i) {
+        const auto& f = plan.families[static_cast<std::size_t>(plan.family_of[static_cast<std::size_t>(i)])];
+        const auto evaluate = f.hermite ? evaluate_hermite<T> : evaluate_fitted<T>;
+        evaluate(f, n, x + i * kScoreTile, phi + i * n * kScoreTile, slope + i * n * kScoreTile);
+    }
+    for (std::size_t k = 0; k < layout.dense.size(); ++k)
+        dense_product(c.dense.data() + k * layout.dense_ld * layout.dense_ld, layout.dense_ld, sites,
+                      phi + (layout.dense[k].b - 1) * kScoreTile, static_cast<std::size_t>(n * kScoreTile),
+                      dense + static_cast<int>(k) * sites * kScoreTile);
+    if (laplacian) std::fill_n(laplacian, kScoreTile, T{0});
+    for (int i = 0; i < sites; ++i) finish_site(plan, c, i, x, phi, slope, dense, gradient, laplacian);
+}
+
+} // namespace
+} // namespace DYNKIN_ISA
+
+template <class T> const ScoreKernels<T>& DYNKIN_ISA_NAME(score_kernels)() {
+    static const ScoreKernels<T> kernels{DYNKIN_ISA::gradient<T>};
+    return kernels;
+}
+template const ScoreKernels<float>& DYNKIN_ISA_NAME(score_kernels)<float>();
+template const ScoreKernels<double>& DYNKIN_ISA_NAME(score_kernels)<double>();
+
+} // namespace dynkin::kernels

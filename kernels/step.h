@@ -1,0 +1,50 @@
+// step.h - one step of the reference diffusion for a tile of particles at one site: formulas once, host loops in
+// step_simd.cpp.
+#pragma once
+#include "../engine/context.h"
+#include "portable.h"
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+
+namespace dynkin::kernels {
+
+/// Position of probability u among the columns of an inverse-CDF table with u_k = 2 (k/n)^2 for k/n <= 1/2, mirrored above.
+DYNKIN_HD float quantile_position(float u, float n) {
+    const float s = std::sqrt(0.5f * (u < 0.5f ? u : 1.0f - u));
+    return n * (u < 0.5f ? s : 1.0f - s);
+}
+
+/// Inverse-CDF table of one transition: table[row * columns + column], starts lo + row / inverse_h.
+struct TransitionView {
+    const float* table;
+    int rows, columns;
+    float lo, inverse_h;
+};
+
+/// z(dt) from z(0) = z and a uniform u, bilinear in the table.
+DYNKIN_HD float transition(const TransitionView& t, float z, float u) {
+    const float a = quantile_position(u, static_cast<float>(t.columns - 1));
+    const float p = std::fmin(std::fmax((z - t.lo) * t.inverse_h, 0.0f), static_cast<float>(t.rows - 1));
+    const int column = static_cast<int>(std::fmin(a, static_cast<float>(t.columns) - 1.5f));
+    const int row = static_cast<int>(std::fmin(p, static_cast<float>(t.rows) - 1.5f));
+    const float fa = a - static_cast<float>(column), fp = p - static_cast<float>(row);
+    const float* c = t.table + row * t.columns + column;
+    const float low = c[0] + fa * (c[1] - c[0]);
+    const float high = c[t.columns] + fa * (c[t.columns + 1] - c[t.columns]);
+    return low + fp * (high - low);
+}
+
+struct StepKernels {
+    /// u[k][particle], k = 0 .. 3: the uniforms of one Philox call for each of kScoreTile particles from `first`.
+    void (*uniforms)(std::uint64_t seed, std::uint32_t stream, std::uint64_t first, std::uint32_t step, std::uint32_t slot,
+                     float* u);
+    /// n[k][particle]: standard normals by Box-Muller from the same words.
+    void (*normals)(std::uint64_t seed, std::uint32_t stream, std::uint64_t first, std::uint32_t step, std::uint32_t slot,
+                    float* n);
+    /// z[particle] = transition(z[particle], u[particle]) for a tile.
+    void (*transition)(const TransitionView& table, const float* u, float* z);
+};
+const StepKernels& step_kernels(Isa isa);
+
+} // namespace dynkin::kernels
