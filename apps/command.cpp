@@ -165,8 +165,8 @@ void flatten(const std::string& prefix, const Json& object, Rows& rows) {
     }
 }
 
-/// Aligned lines `name  value`; figures that have a floor come as a table of three columns, after the others.
-std::string figures_text(const Json& figures) {
+/// Aligned lines `name  value`; then figures that have a floor, as a table of three columns; then the times.
+std::string figures_text(const Json& figures, const std::string& times) {
     Rows rows;
     flatten("", figures, rows);
     std::map<std::string, std::string> floors;
@@ -175,7 +175,7 @@ std::string figures_text(const Json& figures) {
             std::any_of(rows.begin(), rows.end(),
                         [&](const auto& row) { return row.first + "_floor" == name; }))
             floors[name.substr(0, name.size() - 6)] = value_text(value);
-    std::size_t width = 6;
+    std::size_t width = 7;
     for (const auto& row : rows) width = std::max(width, row.first.size());
     std::string lines, table;
     for (const auto& [name, value] : rows) {
@@ -186,6 +186,7 @@ std::string figures_text(const Json& figures) {
     }
     if (!table.empty())
         lines += fmt::format("{:<{}}  {:>10}  {:>10}\n", "figure", width, "value", "floor") + table;
+    if (!times.empty()) lines += fmt::format("{:<{}}  {}\n", "seconds", width, times);
     return lines;
 }
 
@@ -350,8 +351,7 @@ void Result::print() {
     std::string times;
     for (const auto& [name, value] : seconds_.items())
         times += fmt::format("{}{} {:.3g}", times.empty() ? "" : ", ", name, value.get<double>());
-    if (!times.empty()) figures["seconds"] = times;
-    write_stdout(figures_text(figures));
+    write_stdout(figures_text(figures, times));
 }
 
 std::string parse_error_text(const CLI::Error& error) {

@@ -13,6 +13,7 @@
 #include <fstream>
 #include <limits>
 #include <memory>
+#include <optional>
 
 namespace dynkin::app {
 namespace {
@@ -115,7 +116,7 @@ void put_tensors(Result& result, const std::string& path, const std::string& for
     Json metadata = Json::object(), tensors = Json::object();
     for (const auto& [key, text] : file.metadata) metadata[key] = structured(text);
     for (const auto& [name, tensor] : file.tensors)
-        tensors[name] = Json{{"dtype", element_type(tensor)}, {"shape", tensor.shape}};
+        tensors[name] = fmt::format("{} ({})", element_type(tensor), fmt::join(tensor.shape, ", "));
     result["metadata"] = metadata;
     result["tensors"] = tensors;
 }

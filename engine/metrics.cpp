@@ -3,13 +3,12 @@
 #include "metrics.h"
 #include "../kernels/philox.h"
 #include "error.h"
+#include "parallel.h"
 #include "progress.h"
 #include "summation.h"
 #include <algorithm>
 #include <atomic>
 #include <cmath>
-#include <exception>
-#include <omp.h>
 #include <string>
 #include <vector>
 
@@ -25,20 +24,12 @@ template <class Task>
 void run_all(const Context& context, const char* stage, std::size_t count, const Task& task) {
     Progress progress(context, stage, count);
     std::atomic<std::size_t> done{0};
-    std::atomic<bool> failed{false};
-    std::exception_ptr failure;
-#pragma omp parallel for schedule(dynamic) num_threads(context.threads())
-    for (std::size_t k = 0; k < count; ++k) {
-        if (failed || progress.interrupted()) continue;
-        try {
-            task(k);
-        } catch (...) {
-            if (!failed.exchange(true)) failure = std::current_exception();
-        }
+    parallel_for(context.threads(), count, [&](std::size_t k, std::size_t thread) {
+        if (progress.interrupted()) return;
+        task(k);
         const std::size_t finished = ++done;
-        if (omp_get_thread_num() == 0) progress.set(finished);
-    }
-    if (failure) std::rethrow_exception(failure);
+        if (thread == 0) progress.set(finished); // the thread that called the library
+    });
     if (progress.interrupted()) progress.throw_interrupted();
     progress.set(count);
 }
