@@ -1,0 +1,322 @@
+// target_toml.cpp - targets from TOML: every value checked, every message with file, line and key.
+#include "error.h"
+#include "file.h"
+#include "kernels/energy.h"
+#include "target.h"
+#include <charconv>
+#include <cmath>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <functional>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <optional>
+#include <set>
+#include <toml++/toml.h>
+
+namespace dynkin {
+namespace {
+
+using Json = nlohmann::ordered_json;
+constexpr std::size_t max_sites = std::size_t{1} << 24;
+constexpr std::size_t max_dense = 4096; // dimension of targets with a covariance
+
+std::string describe(const toml::node& node) {
+    if (const auto* v = node.as_integer()) return fmt::format("{}", v->get());
+    if (const auto* v = node.as_floating_point()) return fmt::format("{}", v->get());
+    if (const auto* v = node.as_boolean()) return v->get() ? "true" : "false";
+    if (const auto* v = node.as_string()) return "\"" + v->get() + "\"";
+    return node.is_array() ? "an array" : node.is_table() ? "a table" : "a date or time";
+}
+
+/// Reads the keys of [target], remembers which were asked for, and rejects the rest at the end.
+class Reader {
+  public:
+    Reader(const toml::table& table, std::string source) : table_(table), source_(std::move(source)) {}
+
+    [[noreturn]] void fail(const toml::node& node, const std::string& key, const std::string& message) const {
+        throw Error(ErrorKind::input, fmt::format("{}:{}: target.{}: {}", source_, node.source().begin.line, key, message));
+    }
+    [[noreturn]] void fail_expected(const toml::node& node, const std::string& key, const std::string& expected) const {
+        fail(node, key, fmt::format("expected {}, got {}", expected, describe(node)));
+    }
+    [[noreturn]] void fail_whole(const std::string& message) const {
+        throw Error(ErrorKind::input, fmt::format("{}:{}: target: {}", source_, table_.source().begin.line, message));
+    }
+
+    const toml::node* find(const std::string& key) {
+        asked_.insert(key);
+        return table_.get(key);
+    }
+    const toml::node& need(const std::string& key) {
+        const toml::node* node = find(key);
+        if (!node) fail_whole(fmt::format("missing key \"{}\"", key));
+        return *node;
+    }
+    double number(const toml::node& node, const std::string& key, const std::string& expected = "a finite number") const {
+        const auto value = node.is_number() ? node.value<double>() : std::nullopt;
+        if (!value || !std::isfinite(*value)) fail_expected(node, key, expected);
+        return *value;
+    }
+    double number_or(const std::string& key, double otherwise) {
+        const toml::node* node = find(key);
+        return node ? number(*node, key) : otherwise;
+    }
+    double positive(const std::string& key) { return positive(need(key), key); }
+    double positive(const toml::node& node, const std::string& key) const {
+        const double value = number(node, key, "a positive number");
+        if (!(value > 0)) fail_expected(node, key, "a positive number");
+        return value;
+    }
+    double positive_or(const std::string& key, double otherwise) {
+        const toml::node* node = find(key);
+        return node ? positive(*node, key) : otherwise;
+    }
+    std::string text(const std::string& key, const std::set<std::string>& allowed) {
+        const toml::node& node = need(key);
+        const auto* value = node.as_string();
+        if (!value || !allowed.contains(value->get()))
+            fail_expected(node, key, fmt::format("one of {}", fmt::join(allowed, ", ")));
+        return value->get();
+    }
+    const toml::array& list(const toml::node& node, const std::string& key, std::size_t length = SIZE_MAX) const {
+        const toml::array* array = node.as_array();
+        if (!array || array->empty()) fail_expected(node, key, "a non-empty array");
+        if (length != SIZE_MAX && array->size() != length)
+            fail(node, key, fmt::format("expected {} entries, got {}", length, array->size()));
+        return *array;
+    }
+    std::vector<double> numbers(const toml::node& node, const std::string& key, std::size_t length = SIZE_MAX) const {
+        std::vector<double> values;
+        for (const toml::node& entry : list(node, key, length)) values.push_back(number(entry, key));
+        return values;
+    }
+    std::size_t count(const toml::node& node, const std::string& key, std::size_t largest) const {
+        const auto* value = node.as_integer();
+        if (!value || value->get() < 1 || static_cast<std::uint64_t>(value->get()) > largest)
+            fail_expected(node, key, fmt::format("an integer from 1 to {}", largest));
+        return static_cast<std::size_t>(value->get());
+    }
+    void finish(const std::string& kind) const {
+        for (const auto& [key, node] : table_)
+            if (!asked_.contains(std::string(key.str())))
+                throw Error(ErrorKind::input,
+                            fmt::format("{}:{}: target: unknown key \"{}\"; {} has {}", source_, node.source().begin.line,
+                                        std::string(key.str()), kind, fmt::join(asked_, ", ")));
+    }
+    const toml::table& table() const { return table_; }
+
+  private:
+    const toml::table& table_;
+    std::string source_;
+    std::set<std::string> asked_;
+};
+
+Lattice read_lattice(Reader& reader) {
+    Lattice lattice;
+    const toml::node& shape = reader.need("shape");
+    if (reader.list(shape, "shape").size() > 3) reader.fail(shape, "shape", "expected one to three axes");
+    for (const toml::node& axis : *shape.as_array()) lattice.shape.push_back(reader.count(axis, "shape", max_sites));
+    std::size_t sites = 1;
+    for (const std::size_t n : lattice.shape) {
+        if (sites > max_sites / n) reader.fail(shape, "shape", fmt::format("expected at most 2^24 sites"));
+        sites *= n;
+    }
+    const std::string boundary = reader.text("boundary", {"periodic", "free", "zero"});
+    lattice.boundary = boundary == "periodic" ? Boundary::periodic
+                       : boundary == "free"   ? Boundary::free
+                                              : Boundary::zero;
+    return lattice;
+}
+
+Json lattice_json(const Lattice& lattice, const std::string& kind) {
+    const char* names[] = {"periodic", "free", "zero"};
+    return {{"kind", kind}, {"shape", lattice.shape}, {"boundary", names[static_cast<int>(lattice.boundary)]}};
+}
+
+/// A positive number, or a fraction of two as text: "1/17".
+double read_spacing(Reader& reader) {
+    const toml::node& node = reader.need("spacing");
+    const auto* text = node.as_string();
+    if (!text) return reader.positive(node, "spacing");
+    const std::string& s = text->get();
+    double top = 0, bottom = 0;
+    const auto [slash, error] = std::from_chars(s.data(), s.data() + s.size(), top);
+    bool good = error == std::errc() && slash != s.data() + s.size() && *slash == '/';
+    if (good) {
+        const auto [end, second] = std::from_chars(slash + 1, s.data() + s.size(), bottom);
+        good = second == std::errc() && end == s.data() + s.size();
+    }
+    const double value = good ? top / bottom : 0;
+    if (!(value > 0) || !std::isfinite(value))
+        reader.fail_expected(node, "spacing", "a positive number or a fraction such as \"1/17\"");
+    return value;
+}
+
+TargetVariant read_ginzburg_landau(Reader& reader, Json& json) {
+    Lattice lattice = read_lattice(reader);
+    const double lambda = reader.positive("lambda"), beta = reader.positive("beta"), spacing = read_spacing(reader);
+    json = lattice_json(lattice, "ginzburg_landau");
+    json["lambda"] = lambda, json["beta"] = beta, json["spacing"] = spacing;
+    LatticeTarget target = ginzburg_landau(std::move(lattice), lambda, beta, spacing);
+    if (!std::isfinite(target.coupling) || !std::isfinite(target.site_constant) || !(target.coupling > 0))
+        reader.fail_whole("lambda, beta and spacing give coefficients that are not finite");
+    return target;
+}
+
+TargetVariant read_lattice_target(Reader& reader, Json& json) {
+    LatticeTarget target{read_lattice(reader), reader.number(reader.need("coupling"), "coupling"), {}, 0};
+    const toml::node* site = reader.find("site");
+    if (site && !(site->is_array() && site->as_array()->empty())) target.site = reader.numbers(*site, "site");
+    if (target.site.size() > max_site_degree)
+        reader.fail(*site, "site", fmt::format("expected at most {} coefficients, got {}", max_site_degree, target.site.size()));
+    const std::string reason = unbounded_reason(target);
+    if (!reason.empty()) {
+        const std::string message = "U is not bounded below, exp(-U) cannot be normalised: " + reason;
+        if (site) reader.fail(*site, "site", message);
+        reader.fail_whole(message);
+    }
+    json = lattice_json(target.lattice, "lattice");
+    json["coupling"] = target.coupling, json["site"] = target.site;
+    return target;
+}
+
+Json matrix_json(const Array<double>& matrix) {
+    Json rows = Json::array();
+    for (std::size_t i = 0; i < matrix.rows(); ++i)
+        rows.push_back(std::vector<double>(matrix.row(i), matrix.row(i) + matrix.cols()));
+    return rows;
+}
+
+GaussianTarget read_component(Reader& reader, const toml::node& mean_node, const std::string& mean_key,
+                              const toml::node& covariance_node, const std::string& covariance_key) {
+    std::vector<double> mean = reader.numbers(mean_node, mean_key);
+    const std::size_t d = mean.size();
+    if (d > max_dense) reader.fail(mean_node, mean_key, fmt::format("expected at most {} coordinates, got {}", max_dense, d));
+    Array<double> covariance(d, d);
+    std::size_t i = 0;
+    for (const toml::node& row : reader.list(covariance_node, covariance_key, d)) {
+        const std::vector<double> values = reader.numbers(row, covariance_key, d);
+        std::copy(values.begin(), values.end(), covariance.row(i++));
+    }
+    try {
+        return gaussian(std::move(mean), std::move(covariance));
+    } catch (const Error& error) {
+        reader.fail(covariance_node, covariance_key, error.what());
+    }
+}
+
+TargetVariant read_gaussian(Reader& reader, Json& json) {
+    const toml::node& mean = reader.need("mean");
+    GaussianTarget target = read_component(reader, mean, "mean", reader.need("covariance"), "covariance");
+    json = {{"kind", "gaussian"}, {"mean", target.mean}, {"covariance", matrix_json(target.covariance)}};
+    return target;
+}
+
+TargetVariant read_mixture(Reader& reader, Json& json) {
+    GaussianMixtureTarget target;
+    const toml::node& weights = reader.need("weights");
+    target.weights = reader.numbers(weights, "weights");
+    for (const double w : target.weights)
+        if (!(w > 0)) reader.fail(weights, "weights", fmt::format("expected positive numbers, got {}", w));
+    const double sum = std::accumulate(target.weights.begin(), target.weights.end(), 0.0);
+    if (!std::isfinite(sum)) reader.fail(weights, "weights", "their sum is not finite");
+    for (double& w : target.weights) w /= sum;
+    const std::size_t k = target.weights.size();
+    const toml::array& means = reader.list(reader.need("means"), "means", k);
+    const toml::array& covariances = reader.list(reader.need("covariances"), "covariances", k);
+    json = {{"kind", "gaussian_mixture"}, {"weights", target.weights}};
+    for (std::size_t i = 0; i < k; ++i) {
+        target.components.push_back(read_component(reader, means[i], "means", covariances[i], "covariances"));
+        const GaussianTarget& component = target.components.back();
+        if (component.mean.size() != target.components[0].mean.size())
+            reader.fail(means[i], "means", fmt::format("expected {} numbers as in the first, got {}",
+                                                       target.components[0].mean.size(), component.mean.size()));
+        json["means"].push_back(component.mean), json["covariances"].push_back(matrix_json(component.covariance));
+    }
+    return target;
+}
+
+TargetVariant read_double_well(Reader& reader, Json& json) {
+    DoubleWellTarget target;
+    if (const toml::node* d = reader.find("dimension")) target.dimension = reader.count(*d, "dimension", max_sites);
+    target.a = reader.positive_or("a", target.a);
+    target.b = reader.number_or("b", target.b);
+    json = {{"kind", "double_well"}, {"dimension", target.dimension}, {"a", target.a}, {"b", target.b}};
+    return target;
+}
+
+TargetVariant read_many_well(Reader& reader, Json& json) {
+    ManyWellTarget target;
+    if (const toml::node* d = reader.find("dimension")) {
+        target.dimension = reader.count(*d, "dimension", max_sites);
+        if (target.dimension % 2 != 0) reader.fail_expected(*d, "dimension", "an even number");
+    }
+    target.a = reader.positive_or("a", target.a);
+    target.b = reader.number_or("b", target.b);
+    target.c = reader.number_or("c", target.c);
+    json = {{"kind", "many_well"}, {"dimension", target.dimension}, {"a", target.a}, {"b", target.b}, {"c", target.c}};
+    return target;
+}
+
+TargetVariant read_moons(Reader& reader, Json& json) {
+    const toml::node* node = reader.find("noise");
+    const double noise = node ? reader.number(*node, "noise") : 0.1;
+    if (noise < 0) reader.fail_expected(*node, "noise", "a number >= 0");
+    json = {{"kind", "moons"}, {"noise", noise}};
+    return ToyTarget{"moons", noise};
+}
+
+template <const char* const& Name> TargetVariant read_toy(Reader&, Json& json) {
+    json = {{"kind", Name}};
+    return ToyTarget{Name, 0};
+}
+const char* const two_spirals = "two_spirals";
+const char* const pinwheel = "pinwheel";
+const char* const eight_gaussians = "eight_gaussians";
+const char* const checkerboard = "checkerboard";
+
+using Read = TargetVariant (*)(Reader&, Json&);
+const std::map<std::string, Read>& kinds() {
+    static const std::map<std::string, Read> table{
+        {"ginzburg_landau", read_ginzburg_landau}, {"lattice", read_lattice_target},
+        {"gaussian", read_gaussian},               {"gaussian_mixture", read_mixture},
+        {"double_well", read_double_well},         {"many_well", read_many_well},
+        {"moons", read_moons},                     {"two_spirals", read_toy<two_spirals>},
+        {"pinwheel", read_toy<pinwheel>},          {"eight_gaussians", read_toy<eight_gaussians>},
+        {"checkerboard", read_toy<checkerboard>}};
+    return table;
+}
+
+} // namespace
+
+Target parse_target(std::string_view toml, const std::string& source) {
+    toml::table file;
+    try {
+        file = toml::parse(toml, source);
+    } catch (const toml::parse_error& error) {
+        throw Error(ErrorKind::input, fmt::format("{}:{}:{}: {}", source, error.source().begin.line,
+                                                  error.source().begin.column, error.description()));
+    }
+    const toml::node* node = file.get("target");
+    if (!node) throw Error(ErrorKind::input, fmt::format("{}: expected a table [target], found none", source));
+    if (!node->is_table())
+        throw Error(ErrorKind::input, fmt::format("{}:{}: target: expected a table [target], got {}", source,
+                                                  node->source().begin.line, describe(*node)));
+    Reader reader(*node->as_table(), source);
+    std::set<std::string> names;
+    for (const auto& entry : kinds()) names.insert(entry.first);
+    Target target;
+    target.kind = reader.text("kind", names);
+    target.source = source;
+    Json json;
+    target.law = kinds().at(target.kind)(reader, json);
+    reader.finish(target.kind);
+    target.canonical_json = json.dump();
+    return target;
+}
+
+Target read_target(const std::filesystem::path& path) { return parse_target(read_file(path), path.string()); }
+
+} // namespace dynkin
