@@ -15,7 +15,8 @@ function(dynkin_isa_source source)
     target_link_libraries(${object} PRIVATE OpenMP::OpenMP_CXX dynkin_warnings)
     target_compile_definitions(${object} PRIVATE DYNKIN_ISA=${level})
     target_compile_options(${object} PRIVATE ${flags_${level}} $<$<CONFIG:Release>:-O3>
-      -ffp-contract=fast -fno-math-errno -fno-trapping-math)
+      -ffp-contract=fast -fno-math-errno -fno-trapping-math
+      $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>) # GCC 12 warns of its own intrinsics (bug 105593)
     target_sources(dynkin PRIVATE $<TARGET_OBJECTS:${object}>)
     if(NOT level STREQUAL baseline)
       set_property(GLOBAL APPEND PROPERTY DYNKIN_ISA_OBJECTS $<TARGET_OBJECTS:${object}>)
