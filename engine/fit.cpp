@@ -21,12 +21,13 @@ using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 /// Sites that the symmetries of the lattice make equivalent share a class: all of them when periodic, otherwise those that
-/// reflections (and exchanges of equal axes) map onto one another. No lattice: every site by itself.
-std::vector<int> site_classes(const std::optional<Lattice>& lattice, int sites) {
+/// reflections (and exchanges of equal axes) map onto one another if the law has them. No lattice: every site by itself.
+std::vector<int> site_classes(const std::optional<Lattice>& lattice, bool reflections, int sites) {
     std::vector<int> classes(static_cast<size_t>(sites));
     std::iota(classes.begin(), classes.end(), 0);
-    if (!lattice) return classes;
+    if (!lattice || static_cast<size_t>(sites) != lattice->sites()) return classes; // some columns were dropped
     if (lattice->boundary == Boundary::periodic) return std::vector<int>(static_cast<size_t>(sites), 0);
+    if (!reflections) return classes;
     std::map<std::vector<size_t>, int> seen;
     const auto& shape = lattice->shape;
     for (int i = 0; i < sites; ++i) {
@@ -104,7 +105,7 @@ class Fitter {
 void Fitter::choose_columns() {
     DataView& view = model_.view;
     view.columns = data_.cols();
-    view.levels = options_.levels, view.seed = options_.seed;
+    view.levels = options_.dequantise, view.seed = options_.seed;
     view.constant.assign(view.columns, 0);
     view.kept.resize(view.columns);
     std::iota(view.kept.begin(), view.kept.end(), 0);
@@ -128,8 +129,6 @@ void Fitter::choose_columns() {
     }
     if (kept.empty()) reject("every column is constant");
     report_.dropped = view.columns - kept.size();
-    if (report_.dropped && options_.lattice)
-        reject(fmt::format("{} constant columns: a lattice model needs every site to vary", report_.dropped));
     view.kept = std::move(kept);
     if (view.levels || report_.dropped) columns_ = column_statistics(context_, data_, view);
 }
@@ -161,7 +160,7 @@ void Fitter::check_duplicates() const {
 }
 
 void Fitter::marginals() {
-    class_ = site_classes(options_.lattice, model_.dimension());
+    class_ = site_classes(options_.lattice, options_.reflection_symmetric, model_.dimension());
     even_ = options_.symmetry == Symmetry::even || (options_.symmetry == Symmetry::automatic && options_.known_even);
     pool_scales();
     marginal_ = marginal_statistics(context_, data_, model_.view, model_.standardization);
@@ -294,7 +293,7 @@ void Fitter::choose_basis() {
     Array<double> dependence(marginal_.correlation.rows(), marginal_.correlation.cols());
     for (size_t k = 0; k < dependence.size(); ++k)
         dependence[k] = std::max(std::abs(marginal_.correlation[k]), std::abs(marginal_.square_correlation[k]));
-    auto pairs = select_pairs(d, rules, options_.lattice ? &*options_.lattice : nullptr, dependence);
+    auto pairs = select_pairs(model_.view.kept, rules, options_.lattice ? &*options_.lattice : nullptr, dependence);
     for (const Pair& pair : pairs)
         if (2 * pair.degree > b.reference.families.front().top_degree())
             throw Error(ErrorKind::usage, fmt::format("pairs: degree {} needs --degree at least {}", pair.degree, pair.degree));
@@ -454,7 +453,7 @@ void Fitter::describe() {
     j["time_nodes"] = options_.time_nodes;
     j["t_min"] = b.t_min, j["t_end"] = b.t_end;
     j["reference"] = report_.reference;
-    j["drop_constant"] = options_.drop_constant, j["dequantise"] = options_.levels;
+    j["drop_constant"] = options_.drop_constant, j["dequantise"] = options_.dequantise;
     j["moment_precision"] = options_.single_precision ? "float32" : "float64";
     j["seed"] = options_.seed, j["samples"] = data_.rows();
     model_.configuration = j.dump();

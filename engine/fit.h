@@ -16,7 +16,9 @@ struct FitOptions {
     std::optional<std::vector<PairRule>> pairs; ///< none given: nearest:3,all:1 with a lattice, dependent:2,all:1
                                                 ///< without, all:degree in two or three dimensions
     int total_degree = 0;                      ///< a + b at most this, 0: no limit (degree in two or three dimensions)
-    std::optional<Lattice> lattice;
+    std::optional<Lattice> lattice;            ///< of the file's columns; periodic: all sites are equivalent
+    bool reflection_symmetric = false;         ///< the law has the lattice's reflections: sites they map onto one another share a
+                                               ///< reference
     Symmetry symmetry = Symmetry::automatic;
     bool known_even = false;                   ///< automatic: the target is known to be even
     double ridge = -1;                         ///< < 0: by held-out score-matching loss
@@ -24,7 +26,7 @@ struct FitOptions {
     double t_min = -1, t_end = -1;             ///< < 0: 1e-3 (1e-4 for correlations above 0.9), max(5, 3/lambda_1)
     double reference_scale = 0.6;              ///< of the fitted potential, 0.5 to 0.8
     bool drop_constant = false;
-    int levels = 0;                            ///< > 0: dequantise integers, see DataView
+    int dequantise = 0;                        ///< > 0: number of integer levels, see DataView
     bool single_precision = false;             ///< moments in float32 products
     std::uint64_t seed = 0;
     std::size_t batch = 0;                     ///< rows at a time, 0: chosen; does not change the result

@@ -76,8 +76,9 @@ std::string format_pair_rules(const std::vector<PairRule>& rules) {
     return text.empty() ? "none" : text;
 }
 
-std::vector<Pair> select_pairs(int sites, const std::vector<PairRule>& rules, const Lattice* lattice,
+std::vector<Pair> select_pairs(const std::vector<int>& places, const std::vector<PairRule>& rules, const Lattice* lattice,
                                const Array<double>& dependence) {
+    const int sites = static_cast<int>(places.size());
     std::vector<Pair> pairs;
     for (const PairRule& rule : rules) {
         require(rule.kind != PairRule::Kind::range || lattice, ErrorKind::usage,
@@ -93,7 +94,7 @@ std::vector<Pair> select_pairs(int sites, const std::vector<PairRule>& rules, co
             for (const PairRule& rule : rules) {
                 const bool selected =
                     rule.kind == PairRule::Kind::all ||
-                    (rule.kind == PairRule::Kind::range && lattice->distance(i, j) <= rule.range) ||
+                    (rule.kind == PairRule::Kind::range && lattice->distance(places[static_cast<size_t>(i)], places[static_cast<size_t>(j)]) <= rule.range) ||
                     (rule.kind == PairRule::Kind::dependent &&
                      dependence(static_cast<size_t>(i), static_cast<size_t>(j)) >= threshold);
                 if (selected) degree = std::max(degree, rule.degree);

@@ -44,9 +44,9 @@ struct IndexSet {
 /// `pairs` sorted and unique, i < j. Throws Error(usage) for a degree < 1 or an index outside.
 IndexSet make_index_set(int sites, int degree, std::vector<Pair> pairs, int total_degree, bool even);
 
-/// The pairs the rules select. `lattice` may be null unless a rule needs distances; `dependence` (sites x sites) may be
+/// The pairs the rules select among sites that stand at `places` of the lattice. `lattice` may be null unless a rule needs distances; `dependence` (sites x sites) may be
 /// empty unless a rule needs it. Throws Error(usage) otherwise.
-std::vector<Pair> select_pairs(int sites, const std::vector<PairRule>& rules, const Lattice* lattice,
+std::vector<Pair> select_pairs(const std::vector<int>& places, const std::vector<PairRule>& rules, const Lattice* lattice,
                                const Array<double>& dependence);
 
 } // namespace dynkin

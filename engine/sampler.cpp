@@ -291,38 +291,55 @@ double step_doubling(const Context& context, const Model& model, const Batch& ba
 
 } // namespace
 
-SampleReport sample(const Context& context, const Model& model, size_t first, size_t count, const SampleOptions& options,
-                    const SampleSink& sink) {
-    require(model.blocks.size() == 1, ErrorKind::usage, "sample: expected a model with one block");
-    Sampler sampler(context, model, options);
-    SampleReport report;
-    report.steps = sampler.steps();
-    const size_t sites = static_cast<size_t>(model.dimension());
-    const size_t most = std::max((size_t{1} << 24) / sites / kScoreTile, size_t{1}) * kScoreTile; // 64 MB of positions
-    Progress progress(context, "sample", first + count);
-    for (size_t done = 0; done < count;) {
-        const size_t rows = std::min(most, count - done);
-        Batch batch = sampler.generate(first + done, rows, progress);
-        Array<float> x(rows, model.view.columns);
-        sampler.restore(batch, x.data());
-        sink(first + done, rows, x.data(), options.method == Method::ode ? batch.log_density.data() : nullptr);
-        if (done == 0 && options.method == Method::ode && options.estimate_error)
-            report.log_density_error = step_doubling(context, model, batch, sampler.steps());
-        done += rows;
+class Sampling::Engine {
+  public:
+    Engine(const Context& context, const Model& model, const SampleOptions& options, size_t total)
+        : context_(context), model_(model), options_(options), sampler_(context, model, options_),
+          progress_(context, "sample", total) {}
+
+    SampleReport run(size_t first, size_t count, const SampleSink& sink) {
+        const size_t sites = static_cast<size_t>(model_.dimension()), before = sampler_.runaways();
+        const size_t most = std::max((size_t{1} << 24) / sites / kScoreTile, size_t{1}) * kScoreTile; // 64 MB of positions
+        for (size_t done = 0; done < count;) {
+            const size_t rows = std::min(most, count - done);
+            Batch batch = sampler_.generate(first + done, rows, progress_);
+            Array<float> x(rows, model_.view.columns);
+            sampler_.restore(batch, x.data());
+            const bool ode = options_.method == Method::ode;
+            if (ode && options_.estimate_error && error_ < 0)
+                error_ = step_doubling(context_, model_, batch, sampler_.steps());
+            sink(first + done, rows, x.data(), ode ? batch.log_density.data() : nullptr);
+            done += rows;
+        }
+        return {count, sampler_.steps(), sampler_.runaways() - before, log_density_error()};
     }
-    report.samples = count;
-    report.runaways = sampler.runaways();
-    return report;
+    double log_density_error() const { return std::max(error_, 0.0); }
+
+  private:
+    const Context& context_;
+    const Model& model_;
+    const SampleOptions options_;
+    Sampler sampler_;
+    Progress progress_;
+    double error_ = -1;
+};
+
+Sampling::Sampling(const Context& context, const Model& model, const SampleOptions& options, size_t total) {
+    require(model.blocks.size() == 1, ErrorKind::usage, "sample: expected a model with one block");
+    engine_ = std::make_unique<Engine>(context, model, options, total);
 }
+Sampling::~Sampling() = default;
+SampleReport Sampling::run(size_t first, size_t count, const SampleSink& sink) { return engine_->run(first, count, sink); }
+double Sampling::log_density_error() const { return engine_->log_density_error(); }
 
 Samples sample(const Context& context, const Model& model, size_t count, const SampleOptions& options) {
     Samples out;
     out.rows = Array<float>(count, model.view.columns);
-    out.report = sample(context, model, 0, count, options,
-                        [&](size_t first, size_t rows, const float* x, const double* log_density) {
-                            std::copy_n(x, rows * model.view.columns, out.rows.row(first));
-                            if (log_density) out.log_density.insert(out.log_density.end(), log_density, log_density + rows);
-                        });
+    Sampling sampling(context, model, options, count);
+    out.report = sampling.run(0, count, [&](size_t first, size_t rows, const float* x, const double* log_density) {
+        std::copy_n(x, rows * model.view.columns, out.rows.row(first));
+        if (log_density) out.log_density.insert(out.log_density.end(), log_density, log_density + rows);
+    });
     return out;
 }
 

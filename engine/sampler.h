@@ -5,6 +5,7 @@
 #include "model.h"
 #include <cstdint>
 #include <functional>
+#include <memory>
 
 namespace dynkin {
 
@@ -14,7 +15,7 @@ struct SampleOptions {
     Method method = Method::sde;
     int steps = 0;           ///< 0: the model's default (32, or 64 for strongly correlated data)
     std::uint64_t seed = 0;
-    bool estimate_error = true; ///< ode: step-doubling on 256 particles
+    bool estimate_error = true; ///< ode: step-doubling at 256 particles
 };
 
 struct SampleReport {
@@ -29,11 +30,24 @@ struct SampleReport {
 using SampleSink =
     std::function<void(std::size_t first, std::size_t count, const float* rows, const double* log_density)>;
 
-/// Generates particles [first, first + count) of the infinite sequence of this seed and hands them over in order.
-/// float32 positions, log q in float64. Same bytes for any split of the sequence and any thread count.
+/// Generates parts of the infinite sequence of particles of one model and seed. float32 positions, log q in float64. Same bytes for
+/// any division of the sequence and any thread count.
 /// SDE: Strang splitting, half step of the drift 2 grad h, exact reference transition, half step. ODE: Heun.
-SampleReport sample(const Context& context, const Model& model, std::size_t first, std::size_t count,
-                    const SampleOptions& options, const SampleSink& sink);
+class Sampling {
+  public:
+    /// `total`: of the whole run, for progress. Throws Error(usage) for steps < 0.
+    Sampling(const Context& context, const Model& model, const SampleOptions& options, std::size_t total);
+    ~Sampling();
+
+    /// Particles [first, first + count), handed to the sink in order. Throws Interrupted after a signal.
+    SampleReport run(std::size_t first, std::size_t count, const SampleSink& sink);
+    /// ode: rms difference of log q to twice the steps, at up to 256 particles of the first run() (nats).
+    double log_density_error() const;
+
+  private:
+    class Engine;
+    std::unique_ptr<Engine> engine_;
+};
 
 struct Samples {
     Array<float> rows;

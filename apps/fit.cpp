@@ -1,0 +1,182 @@
+// fit.cpp - `dynkin fit`: a model from samples, without training.
+#include "engine/fit.h"
+#include "command.h"
+#include "engine/error.h"
+#include "engine/model_file.h"
+#include "engine/target.h"
+#include "run_state.h"
+#include <algorithm>
+#include <charconv>
+#include <fmt/format.h>
+#include <memory>
+
+namespace dynkin::app {
+namespace {
+
+struct Options {
+    Common common;
+    std::string samples, output, target, lattice, boundary = "free", process = "fitted", pairs = "auto", ridge = "auto";
+    std::string symmetry = "auto", precision = "float64";
+    int degree = 0, total_degree = 0, time_nodes = 32, dequantise = 0;
+    double t_min = -1, t_end = -1, reference_scale = 0.6;
+    bool drop_constant = false;
+};
+
+std::vector<std::size_t> parse_shape(const std::string& text) {
+    std::vector<std::size_t> shape;
+    const char *at = text.data(), *end = at + text.size();
+    while (true) {
+        std::size_t n = 0;
+        const auto [next, status] = std::from_chars(at, end, n);
+        if (status != std::errc{} || n == 0 || n > (1u << 24) || shape.size() == 3 || (next != end && *next != 'x'))
+            throw Error(ErrorKind::usage,
+                        fmt::format("--lattice: expected one to three sides such as 16, 8x8 or 4x4x4, got '{}'", text));
+        shape.push_back(n);
+        if (next == end) return shape;
+        at = next + 1;
+    }
+}
+
+double parse_ridge(const std::string& text) {
+    if (text == "auto") return -1;
+    double value = 0;
+    const auto [end, status] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (status != std::errc{} || end != text.data() + text.size() || !(value >= 0 && value <= 1))
+        throw Error(ErrorKind::usage, fmt::format("--ridge: expected auto or a number from 0 to 1, got '{}'", text));
+    return value;
+}
+
+/// Lattice and symmetry from the target, if one is given; its dimension must be the data's.
+void use_target(const Options& options, const SampleFile& data, FitOptions& fit) {
+    const Target target = read_target(options.target);
+    if (target.dimension() != data.cols())
+        throw Error(ErrorKind::input, fmt::format("{}: expected {} numbers a sample, the dimension of {}, got {}", options.samples,
+                                                  target.dimension(), options.target, data.cols()));
+    if (const Lattice* lattice = target.lattice()) fit.lattice = *lattice, fit.reflection_symmetric = true;
+    fit.known_even = target.even();
+}
+
+FitOptions resolve(const Options& options, const SampleFile& data) {
+    FitOptions fit;
+    fit.process = options.process == "ou" ? ReferenceKind::hermite : ReferenceKind::fitted;
+    fit.degree = options.degree, fit.total_degree = options.total_degree;
+    if (options.pairs != "auto") fit.pairs = parse_pair_rules(options.pairs);
+    fit.symmetry = options.symmetry == "even" ? Symmetry::even : options.symmetry == "none" ? Symmetry::none : Symmetry::automatic;
+    fit.ridge = parse_ridge(options.ridge);
+    fit.time_nodes = options.time_nodes, fit.t_min = options.t_min, fit.t_end = options.t_end;
+    fit.reference_scale = options.reference_scale;
+    fit.drop_constant = options.drop_constant, fit.dequantise = options.dequantise;
+    fit.single_precision = options.precision == "float32";
+    fit.seed = options.common.seed, fit.batch = batch_from_environment();
+    if (!options.target.empty()) use_target(options, data, fit);
+    if (!options.lattice.empty()) {
+        Lattice lattice{parse_shape(options.lattice), Boundary::free};
+        if (options.boundary == "periodic") lattice.boundary = Boundary::periodic;
+        if (options.boundary == "zero") lattice.boundary = Boundary::zero;
+        fit.lattice = lattice, fit.reflection_symmetric = false;
+    }
+    return fit;
+}
+
+nlohmann::ordered_json configuration_of(const Options& options) {
+    return {{"command", "fit"}, {"samples", options.samples}, {"seed", options.common.seed}, {"target", options.target},
+            {"lattice", options.lattice}, {"boundary", options.boundary}, {"process", options.process},
+            {"degree", options.degree}, {"total-degree", options.total_degree}, {"pairs", options.pairs},
+            {"ridge", options.ridge}, {"symmetry", options.symmetry}, {"time-nodes", options.time_nodes},
+            {"t-min", options.t_min}, {"t-end", options.t_end}, {"reference-scale", options.reference_scale},
+            {"dequantise", options.dequantise}, {"drop-constant", options.drop_constant}, {"precision", options.precision}};
+}
+
+void put_figures(Result& result, const FitReport& report, const Model& model) {
+    result["samples"] = report.samples, result["dimension"] = report.dimension;
+    result["dropped_columns"] = report.dropped;
+    result["blocks"] = model.blocks.size(), result["basis_size"] = report.basis_size, result["moments"] = report.moments;
+    result["symmetry"] = fmt::format("{} ({})", report.even ? "even" : "none", report.symmetry_reason);
+    result["reference"] = report.reference, result["lambda_1"] = report.lambda_1;
+    result["product_residual"] = report.product_residual, result["outside_box"] = report.outside;
+    result["ridge"] = report.ridge, result["ridges_raised"] = report.ridges_raised;
+    result["condition"] = report.condition, result["heldout_loss"] = report.heldout_loss;
+    result["max_correlation"] = report.max_correlation;
+    result["t_min"] = model.blocks.front().t_min, result["t_end"] = model.blocks.front().t_end;
+    result["moment_seconds"] = report.moment_seconds, result["moment_gflops"] = report.moment_gflops;
+    result["solve_seconds"] = report.solve_seconds;
+}
+
+int run(const Options& options) {
+    const Context context = make_context(options.common);
+    Result result("fit", options.common, context);
+    result.stage("fit");
+    require_distinct(options.output, {options.samples, options.target});
+    require_writable(options.output);
+    const SampleFile data(options.samples);
+    FitOptions fit_options = resolve(options, data);
+    nlohmann::ordered_json identity = configuration_of(options);
+    identity["input"] = data.fingerprint();
+    fit_options.checkpoint = checkpoint_of(options.output, identity, options.common, context);
+    FitReport report;
+    const Model model = fit(context, data, fit_options, &report);
+    result.stage("write");
+    write_model(options.output, model);
+    Checkpoint(fit_options.checkpoint).remove();
+    nlohmann::ordered_json written = configuration_of(options);
+    written["resolved"] = nlohmann::ordered_json::parse(model.configuration);
+    write_configuration(options.output, written);
+    put_figures(result, report, model);
+    result.print();
+    if (report.ridges_raised)
+        warn(fmt::format("the ridge had to be raised at {} of {} time nodes: more samples or fewer functions would help",
+                         report.ridges_raised, model.blocks.front().node_time.size()));
+    return 0;
+}
+
+const char* const footer =
+    R"(No training: moments of the samples in the eigenfunctions of a reference diffusion, then one linear system per
+time node. Rows stream from the file three times; memory does not grow with their number.
+
+Examples:
+  dynkin fit train.npy -o model.dynkin --target target.toml
+  dynkin fit train.npy -o model.dynkin --lattice 8x8 --boundary periodic
+  dynkin fit digits.npy -o digits.dynkin --dequantise 17 --drop-constant --lattice 8x8)";
+
+void add_basis_flags(CLI::App& command, Options& o) {
+    command.add_option("--process", o.process, "reference diffusion")->check(CLI::IsMember({"fitted", "ou"}))->capture_default_str();
+    command.add_option("--degree", o.degree, "degree of one-coordinate functions, 0: 6 (more in one to three dimensions)")
+        ->check(CLI::Range(0, 24))->capture_default_str();
+    command.add_option("--pairs", o.pairs,
+                       "two-coordinate functions, e.g. nearest:3,all:1 - or range2:2, dependent:2, none, auto")->capture_default_str();
+    command.add_option("--total-degree", o.total_degree, "largest total degree of a pair, 0: no limit")
+        ->check(CLI::Range(0, 48))->capture_default_str();
+    command.add_option("--symmetry", o.symmetry, "even: the law is symmetric under x -> -x")
+        ->check(CLI::IsMember({"auto", "even", "none"}))->capture_default_str();
+    command.add_option("--reference-scale", o.reference_scale, "scale of the fitted potential")
+        ->check(CLI::Range(0.05, 2.0))->capture_default_str();
+    command.add_option("--ridge", o.ridge, "ridge, or auto: by held-out score-matching loss")->capture_default_str();
+    command.add_option("--time-nodes", o.time_nodes, "intervals between solved times")->check(CLI::Range(1, 1024))->capture_default_str();
+    command.add_option("--t-min", o.t_min, "smallest time, negative: chosen")->capture_default_str();
+    command.add_option("--t-end", o.t_end, "largest time, negative: chosen")->capture_default_str();
+    command.add_option("--precision", o.precision, "of the moments' products")
+        ->check(CLI::IsMember({"float64", "float32"}))->capture_default_str();
+}
+
+} // namespace
+
+Command fit_command(CLI::App& parent) {
+    CLI::App* command = parent.add_subcommand("fit", "fit a model to samples, without training");
+    auto options = std::make_shared<Options>();
+    Options& o = *options;
+    command->add_option("samples", o.samples, "training samples, .npy of shape (N, d) or (N, *lattice)")->required()->type_name("FILE");
+    command->add_option("-o,--output", o.output, "the model")->required()->type_name("FILE");
+    auto* target = command->add_option("--target", o.target, "target: gives lattice and symmetry")->type_name("TOML");
+    command->add_option("--lattice", o.lattice, "sides of the lattice, e.g. 16 or 8x8")->excludes(target);
+    command->add_option("--boundary", o.boundary, "of --lattice; periodic: all sites are equivalent")
+        ->check(CLI::IsMember({"periodic", "free", "zero"}))->capture_default_str();
+    command->add_flag("--drop-constant", o.drop_constant, "leave constant columns out; sample restores them");
+    command->add_option("--dequantise", o.dequantise, "L: the data are integers 0 .. L-1, made continuous as (x + u)/L")
+        ->check(CLI::Range(0, 1 << 20))->capture_default_str();
+    add_basis_flags(*command, o);
+    add_common_flags(*command, o.common, true);
+    command->footer(footer);
+    return {command, [options] { return run(*options); }};
+}
+
+} // namespace dynkin::app

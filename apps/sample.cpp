@@ -1,0 +1,163 @@
+// sample.cpp - `dynkin sample`: new samples from a model, with their log density on request.
+#include "engine/sampler.h"
+#include "command.h"
+#include "engine/error.h"
+#include "engine/model_file.h"
+#include "engine/npy.h"
+#include "run_state.h"
+#include <algorithm>
+#include <fmt/format.h>
+#include <memory>
+#include <optional>
+
+namespace dynkin::app {
+namespace {
+
+struct Options {
+    Common common;
+    std::string model, output, log_density, method = "sde", dtype = "f4";
+    std::size_t samples = 0;
+    int steps = 0;
+};
+
+nlohmann::ordered_json configuration_of(const Options& o, int steps) {
+    return {{"command", "sample"}, {"model", o.model}, {"samples", o.samples}, {"method", o.method}, {"steps", steps},
+            {"log-density", o.log_density}, {"dtype", o.dtype}, {"seed", o.common.seed}};
+}
+
+/// Both outputs and the state between batches: rows so far, projected particles, error estimate.
+class Output {
+  public:
+    Output(const Options& o, const Model& model, CheckpointOptions checkpoint) : checkpoint_(std::move(checkpoint)) {
+        if (const auto saved = checkpoint_.restore()) {
+            const auto& counts = saved->u64("counts", 2);
+            next_ = counts[0], runaways = counts[1], error = saved->f64("error", 1)[0];
+        }
+        // A checkpoint without the rows it speaks of is of no use: the run starts again.
+        const auto mode = next_ ? OutputFile::Mode::resume : OutputFile::Mode::create;
+        std::vector<std::size_t> shape = {o.samples};
+        shape.insert(shape.end(), model.sample_shape.begin(), model.sample_shape.end());
+        rows_.emplace(o.output, shape, o.dtype == "f8" ? 8 : 4, mode);
+        if (!o.log_density.empty()) log_density_.emplace(o.log_density, std::vector<std::size_t>{o.samples}, 8, mode);
+    }
+
+    std::size_t next() const { return next_; }
+
+    void write(std::size_t first, std::size_t count, const float* rows, const double* log_density) {
+        rows_->write(first, count, rows);
+        if (log_density_) log_density_->write(first, count, log_density);
+        next_ = first + count;
+    }
+    void save_if(bool now) {
+        if (!checkpoint_.enabled() || !(now || checkpoint_.due())) return;
+        rows_->sync();
+        if (log_density_) log_density_->sync();
+        TensorFile state;
+        state.put("counts", std::vector<std::uint64_t>{next_, runaways});
+        state.put("error", std::vector<double>{error});
+        checkpoint_.save(std::move(state));
+    }
+    /// What is written stays on disk for --resume.
+    void keep() {
+        rows_->keep();
+        if (log_density_) log_density_->keep();
+    }
+    void commit() {
+        if (log_density_) log_density_->commit();
+        rows_->commit();
+        checkpoint_.remove();
+    }
+
+    std::uint64_t runaways = 0;
+    double error = 0;
+
+  private:
+    Checkpoint checkpoint_;
+    std::optional<NpyWriter> rows_, log_density_;
+    std::uint64_t next_ = 0;
+};
+
+/// Batches until all rows are written; state is saved between batches, and when a signal stops the work.
+void generate(const Context& context, const Model& model, const Options& o, SampleOptions settings, Output& output) {
+    const std::size_t chosen = std::clamp<std::size_t>((std::size_t{1} << 22) / model.view.columns, 1024, 1 << 18);
+    const std::size_t given = batch_from_environment(), batch = given ? given : chosen;
+    const auto sink = [&](std::size_t first, std::size_t count, const float* rows, const double* log_density) {
+        output.write(first, count, rows, log_density);
+    };
+    Sampling sampling(context, model, settings, o.samples);
+    try {
+        while (output.next() < o.samples) {
+            const std::size_t first = output.next();
+            const SampleReport report = sampling.run(first, std::min(batch, o.samples - first), sink);
+            output.runaways += report.runaways;
+            if (first == 0) output.error = sampling.log_density_error();
+            output.save_if(false);
+        }
+    } catch (const Interrupted&) {
+        output.save_if(true);
+        output.keep();
+        throw;
+    }
+}
+
+int run(const Options& o) {
+    const Context context = make_context(o.common);
+    Result result("sample", o.common, context);
+    result.stage("sample");
+    require(o.samples >= 1, ErrorKind::usage, "-n: expected at least 1 sample, got 0");
+    require(o.log_density.empty() || o.method == "ode", ErrorKind::usage,
+            "--log-density: only --method ode has a log density");
+    require_distinct(o.output, {o.model, o.log_density});
+    require_writable(o.output);
+    if (!o.log_density.empty()) require_distinct(o.log_density, {o.model}), require_writable(o.log_density);
+    const Model model = read_model(o.model);
+    SampleOptions settings;
+    settings.method = o.method == "ode" ? Method::ode : Method::sde;
+    settings.steps = o.steps ? o.steps : model.default_steps, settings.seed = o.common.seed;
+    nlohmann::ordered_json identity = configuration_of(o, settings.steps);
+    identity["model_checksum"] = checksum(read_file(o.model, std::uint64_t{1} << 36));
+    Output output(o, model, checkpoint_of(o.output, identity, o.common, context));
+    generate(context, model, o, settings, output);
+    result.stage("write");
+    output.commit();
+    write_configuration(o.output, configuration_of(o, settings.steps));
+    result["samples"] = o.samples, result["dimension"] = model.view.columns;
+    result["steps"] = settings.steps, result["method"] = o.method;
+    result["runaways"] = output.runaways;
+    if (settings.method == Method::ode) result["log_density_error"] = output.error;
+    result.print();
+    if (output.runaways)
+        warn(fmt::format("{} of {} particles {}", output.runaways, o.samples,
+                         settings.method == Method::ode ? "left the reference's box: their log density is -inf"
+                                                        : "were projected back to where data can be"));
+    return 0;
+}
+
+const char* const footer =
+    R"(sde: reverse diffusion, Strang splitting. ode: probability flow, Heun, with exact likelihoods up to step error,
+for dynkin weigh. Data that were dequantised come back as integers.
+
+Examples:
+  dynkin sample model.dynkin -n 100000 -o new.npy
+  dynkin sample model.dynkin -n 100000 -o new.npy --method ode --log-density logq.npy)";
+
+} // namespace
+
+Command sample_command(CLI::App& parent) {
+    CLI::App* command = parent.add_subcommand("sample", "generate samples from a model");
+    auto options = std::make_shared<Options>();
+    Options& o = *options;
+    command->add_option("model", o.model, "a model that fit wrote")->required()->type_name("FILE");
+    command->add_option("-n,--samples", o.samples, "number of samples")->required();
+    command->add_option("-o,--output", o.output, "the samples, .npy")->required()->type_name("FILE");
+    command->add_option("--method", o.method, "sampler")->check(CLI::IsMember({"sde", "ode"}))->capture_default_str();
+    command->add_option("--log-density", o.log_density, "log q of each sample, .npy (ode)")->type_name("FILE");
+    command->add_option("--steps", o.steps, "time steps, 0: 32, or 64 for strongly correlated data")
+        ->check(CLI::Range(0, 1 << 20))->capture_default_str();
+    command->add_option("--dtype", o.dtype, "of the samples")->check(CLI::IsMember({"f4", "f8"}))->capture_default_str();
+    add_common_flags(*command, o.common, true);
+    command->footer(footer);
+    return {command, [options] { return run(*options); }};
+}
+
+} // namespace dynkin::app

@@ -1,0 +1,72 @@
+// score.cpp - `dynkin score`: grad log p_t of a model at points of a file.
+#include "engine/score.h"
+#include "command.h"
+#include "engine/error.h"
+#include "engine/model_file.h"
+#include "points.h"
+#include <cmath>
+#include <fmt/format.h>
+#include <memory>
+
+namespace dynkin::app {
+namespace {
+
+struct Options {
+    Common common;
+    std::string model, points, output;
+    double time = 0;
+};
+
+int run(const Options& o) {
+    const Context context = make_context(o.common);
+    Result result("score", o.common, context);
+    result.stage("score");
+    require_distinct(o.output, {o.model, o.points});
+    require_writable(o.output);
+    const Model model = read_model(o.model);
+    const Block& block = model.blocks.front();
+    require(o.time >= block.t_min && o.time <= block.t_end, ErrorKind::usage,
+            fmt::format("-t: expected a time in the model's range [{:g}, {:g}], got {:g}", block.t_min, block.t_end, o.time));
+    const SampleFile points(o.points);
+    check_points(points, model, o.model);
+    const auto d = static_cast<std::size_t>(model.dimension());
+    NpyWriter writer(o.output, {points.rows(), d}, 8);
+    std::vector<double> scores;
+    double square = 0;
+    for_each_point_batch(context, points, model, [&](std::size_t first, std::size_t count, const double* x) {
+        scores.resize(count * d);
+        score(context, model, o.time, count, x, scores.data());
+        writer.write(first, count, scores.data());
+        for (double s : scores) square += s * s;
+    });
+    writer.commit();
+    write_configuration(o.output, {{"command", "score"}, {"model", o.model}, {"points", o.points}, {"time", o.time}});
+    result["points"] = points.rows(), result["dimension"] = d, result["time"] = o.time;
+    result["mean_square_score"] = square / static_cast<double>(points.rows());
+    result.print();
+    return 0;
+}
+
+const char* const footer =
+    R"(Writes f8 of shape (N, d), d the modelled columns: the gradient of log p_t with respect to x in the units of the
+data, in float64. t runs from the model's t_min (almost the data) to its t_end (the reference law).
+
+Example:
+  dynkin score model.dynkin points.npy -t 0.1 -o score.npy)";
+
+} // namespace
+
+Command score_command(CLI::App& parent) {
+    CLI::App* command = parent.add_subcommand("score", "the score of a model at given points and time");
+    auto options = std::make_shared<Options>();
+    Options& o = *options;
+    command->add_option("model", o.model, "a model that fit wrote")->required()->type_name("FILE");
+    command->add_option("points", o.points, "points, .npy")->required()->type_name("FILE");
+    command->add_option("-t,--time", o.time, "diffusion time")->required();
+    command->add_option("-o,--output", o.output, "the scores, .npy")->required()->type_name("FILE");
+    add_common_flags(*command, o.common, false);
+    command->footer(footer);
+    return {command, [options] { return run(*options); }};
+}
+
+} // namespace dynkin::app

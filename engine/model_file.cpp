@@ -1,0 +1,216 @@
+#include "model_file.h"
+#include "error.h"
+#include "tensor_file.h"
+#include <algorithm>
+#include <cmath>
+#include <fmt/core.h>
+#include <nlohmann/json.hpp>
+
+namespace dynkin {
+namespace {
+
+using std::size_t;
+
+template <class T> std::vector<double> doubles(const std::vector<T>& values) { return {values.begin(), values.end()}; }
+template <class T> std::vector<std::int64_t> integers(const std::vector<T>& values) {
+    std::vector<std::int64_t> out;
+    for (const T& value : values) out.push_back(static_cast<std::int64_t>(value));
+    return out;
+}
+
+/// Reads parts of one file and says what is wrong in its name.
+class Reader {
+  public:
+    explicit Reader(const TensorFile& file) : file_(file) {}
+    [[noreturn]] void reject(const std::string& what) const {
+        throw Error(ErrorKind::input, file_.source + ": not a consistent model: " + what);
+    }
+    void check(bool condition, const std::string& what) const {
+        if (!condition) reject(what);
+    }
+    std::vector<double> numbers(const std::string& name, size_t size = SIZE_MAX) const {
+        const auto& values = file_.f64(name, size);
+        for (double x : values) check(std::isfinite(x), fmt::format("'{}' has a number that is not finite", name));
+        return values;
+    }
+    /// Integers in [low, high].
+    std::vector<int> indices(const std::string& name, std::int64_t low, std::int64_t high, size_t size = SIZE_MAX) const {
+        std::vector<int> out;
+        for (std::int64_t x : file_.i64(name, size)) {
+            check(x >= low && x <= high, fmt::format("'{}': expected {} to {}, got {}", name, low, high, x));
+            out.push_back(static_cast<int>(x));
+        }
+        return out;
+    }
+    const TensorFile& file() const { return file_; }
+
+  private:
+    const TensorFile& file_;
+};
+
+constexpr std::int64_t kMost = std::int64_t{1} << 30;
+
+void put_family(TensorFile& file, const std::string& name, const Family& f) {
+    file.put(name + "kind", std::vector<std::int64_t>{f.kind == ReferenceKind::fitted});
+    file.put(name + "lambda", f.lambda);
+    if (f.kind == ReferenceKind::hermite) return;
+    file.put(name + "box", std::vector<double>{f.lo, f.hi, f.log_normaliser});
+    file.put(name + "potential", f.potential);
+    file.put(name + "recurrence_a", f.recurrence_a);
+    file.put(name + "recurrence_b", f.recurrence_b);
+    file.put(name + "expansion", std::vector<double>(f.expansion.begin(), f.expansion.end()),
+             {f.expansion.rows(), f.expansion.cols()});
+}
+
+Family read_family(const Reader& reader, const std::string& name) {
+    const bool fitted = reader.indices(name + "kind", 0, 1, 1)[0] == 1;
+    const auto lambda = reader.numbers(name + "lambda");
+    reader.check(lambda.size() >= 2 && lambda.size() <= 65, fmt::format("'{}lambda' has {} numbers", name, lambda.size()));
+    if (!fitted) return hermite_family(static_cast<int>(lambda.size()) - 1);
+    Family f;
+    f.kind = ReferenceKind::fitted;
+    f.lambda = lambda;
+    for (size_t n = 0; n < lambda.size(); ++n)
+        reader.check(lambda[n] >= 0 && (n == 0 || lambda[n] > lambda[n - 1]), fmt::format("'{}lambda' does not ascend", name));
+    const auto box = reader.numbers(name + "box", 3);
+    f.lo = box[0], f.hi = box[1], f.log_normaliser = box[2];
+    reader.check(f.lo < f.hi, fmt::format("'{}box' is empty", name));
+    f.potential = reader.numbers(name + "potential");
+    reader.check(f.potential.size() >= 2 && f.potential.size() <= 10, fmt::format("'{}potential' has {} numbers", name, f.potential.size()));
+    f.recurrence_a = reader.numbers(name + "recurrence_a");
+    const size_t m = f.recurrence_a.size();
+    reader.check(m >= lambda.size() && m <= 128, fmt::format("'{}recurrence_a' has {} numbers", name, m));
+    f.recurrence_b = reader.numbers(name + "recurrence_b", m + 1);
+    for (size_t k = 1; k < m; ++k) reader.check(f.recurrence_b[k] > 0, fmt::format("'{}recurrence_b' is not positive", name));
+    const auto expansion = reader.numbers(name + "expansion", m * lambda.size());
+    f.expansion = Array<double>(m, lambda.size());
+    std::copy(expansion.begin(), expansion.end(), f.expansion.begin());
+    return f;
+}
+
+void put_block(TensorFile& file, const std::string& name, const Block& b) {
+    file.put(name + "coordinates", integers(b.coordinates));
+    file.put(name + "family_of", integers(b.reference.family_of));
+    file.put(name + "families", std::vector<std::int64_t>{static_cast<std::int64_t>(b.reference.families.size())});
+    for (size_t k = 0; k < b.reference.families.size(); ++k)
+        put_family(file, fmt::format("{}family{}.", name, k), b.reference.families[k]);
+    file.put(name + "basis", std::vector<std::int64_t>{b.basis.degree, b.basis.total_degree, b.basis.even});
+    std::vector<std::int64_t> pairs;
+    for (const Pair& pair : b.basis.pairs) pairs.insert(pairs.end(), {pair.i, pair.j, pair.degree});
+    file.put(name + "pairs", pairs);
+    file.put(name + "times", std::vector<double>{b.t_min, b.t_end, b.t0});
+    file.put(name + "node_time", b.node_time);
+    file.put(name + "coefficients", std::vector<double>(b.coefficients.begin(), b.coefficients.end()),
+             {b.coefficients.rows(), b.coefficients.cols()});
+    file.put(name + "lower", b.lower), file.put(name + "upper", b.upper);
+}
+
+void read_basis(const Reader& reader, const std::string& name, Block& b, int sites) {
+    const auto basis = reader.indices(name + "basis", 0, 1024, 3);
+    const auto flat = reader.indices(name + "pairs", 0, kMost);
+    reader.check(flat.size() % 3 == 0, fmt::format("'{}pairs' has {} numbers", name, flat.size()));
+    std::vector<Pair> pairs;
+    for (size_t k = 0; k < flat.size(); k += 3) pairs.push_back({flat[k], flat[k + 1], flat[k + 2]});
+    try {
+        b.basis = make_index_set(sites, basis[0], std::move(pairs), basis[1], basis[2] != 0);
+    } catch (const Error& error) {
+        reader.reject(error.what());
+    }
+    for (const Family& f : b.reference.families)
+        reader.check(b.basis.max_degree() <= f.top_degree(), fmt::format("'{}basis': a degree beyond the eigenfunctions", name));
+}
+
+Block read_block(const Reader& reader, const std::string& name, int dimension) {
+    Block b;
+    b.coordinates = reader.indices(name + "coordinates", 0, dimension - 1);
+    const size_t sites = b.coordinates.size();
+    reader.check(sites >= 1, fmt::format("'{}coordinates' is empty", name));
+    const int families = reader.indices(name + "families", 1, kMost, 1)[0];
+    b.reference.family_of = reader.indices(name + "family_of", 0, families - 1, sites);
+    for (int k = 0; k < families; ++k)
+        b.reference.families.push_back(read_family(reader, fmt::format("{}family{}.", name, k)));
+    for (const Family& f : b.reference.families)
+        reader.check(f.kind == b.reference.families.front().kind, fmt::format("'{}': references of two kinds", name));
+    read_basis(reader, name, b, static_cast<int>(sites));
+    const auto times = reader.numbers(name + "times", 3);
+    b.t_min = times[0], b.t_end = times[1], b.t0 = times[2];
+    reader.check(b.t_min >= 0 && b.t_end > b.t_min && b.t0 > 0, fmt::format("'{}times' are not in order", name));
+    b.node_time = reader.numbers(name + "node_time");
+    reader.check(b.node_time.size() >= 2 && std::is_sorted(b.node_time.begin(), b.node_time.end()),
+                 fmt::format("'{}node_time' does not ascend", name));
+    const auto c = reader.numbers(name + "coefficients", b.node_time.size() * b.basis.terms.size());
+    b.coefficients = Array<double>(b.node_time.size(), b.basis.terms.size());
+    std::copy(c.begin(), c.end(), b.coefficients.begin());
+    b.lower = reader.numbers(name + "lower", sites), b.upper = reader.numbers(name + "upper", sites);
+    return b;
+}
+
+const char* boundary_name(Boundary boundary) {
+    return boundary == Boundary::periodic ? "periodic" : boundary == Boundary::free ? "free" : "zero";
+}
+
+} // namespace
+
+void write_model(const std::filesystem::path& path, const Model& model) {
+    TensorFile file;
+    file.format = "dynkin-model";
+    file.metadata["configuration"] = model.configuration;
+    file.metadata["seed"] = fmt::format("{}", model.view.seed);
+    file.put("view.columns", std::vector<std::int64_t>{static_cast<std::int64_t>(model.view.columns), model.view.levels});
+    file.put("view.kept", integers(model.view.kept));
+    file.put("view.constant", model.view.constant);
+    file.put("view.seed", std::vector<std::uint64_t>{model.view.seed});
+    file.put("mean", model.standardization.mean), file.put("scale", model.standardization.scale);
+    file.put("sample_shape", integers(model.sample_shape));
+    file.put("default_steps", std::vector<std::int64_t>{model.default_steps});
+    file.put("training_rows", std::vector<double>{model.training_rows});
+    if (model.lattice) {
+        file.metadata["lattice_boundary"] = boundary_name(model.lattice->boundary);
+        file.put("lattice.shape", integers(model.lattice->shape));
+    }
+    file.put("blocks", std::vector<std::int64_t>{static_cast<std::int64_t>(model.blocks.size())});
+    for (size_t k = 0; k < model.blocks.size(); ++k) put_block(file, fmt::format("block{}.", k), model.blocks[k]);
+    write_tensor_file(path, file);
+}
+
+Model read_model(const std::filesystem::path& path) {
+    const TensorFile file = read_tensor_file(path, "dynkin-model");
+    const Reader reader(file);
+    Model model;
+    model.configuration = file.text("configuration");
+    const auto columns = reader.indices("view.columns", 0, kMost, 2);
+    model.view.columns = static_cast<size_t>(columns[0]), model.view.levels = columns[1];
+    model.view.seed = file.u64("view.seed", 1)[0];
+    model.view.kept = reader.indices("view.kept", 0, columns[0] - 1);
+    reader.check(!model.view.kept.empty() && std::is_sorted(model.view.kept.begin(), model.view.kept.end()) &&
+                     std::adjacent_find(model.view.kept.begin(), model.view.kept.end()) == model.view.kept.end(),
+                 "'view.kept' does not ascend");
+    model.view.constant = reader.numbers("view.constant", model.view.columns);
+    const size_t d = model.view.kept.size();
+    model.standardization.mean = reader.numbers("mean", d), model.standardization.scale = reader.numbers("scale", d);
+    for (double s : model.standardization.scale) reader.check(s > 0, "'scale' is not positive");
+    size_t product = 1;
+    for (int n : reader.indices("sample_shape", 1, kMost)) {
+        model.sample_shape.push_back(static_cast<size_t>(n));
+        reader.check(product <= model.view.columns, "'sample_shape' does not match the columns");
+        product *= static_cast<size_t>(n);
+    }
+    reader.check(product == model.view.columns, "'sample_shape' does not match the columns");
+    model.default_steps = reader.indices("default_steps", 1, 1 << 20, 1)[0];
+    model.training_rows = reader.numbers("training_rows", 1)[0];
+    if (file.metadata.contains("lattice_boundary")) {
+        const std::string& name = file.text("lattice_boundary");
+        reader.check(name == "periodic" || name == "free" || name == "zero", "unknown 'lattice_boundary'");
+        Lattice lattice;
+        lattice.boundary = name == "periodic" ? Boundary::periodic : name == "free" ? Boundary::free : Boundary::zero;
+        for (int n : reader.indices("lattice.shape", 1, kMost)) lattice.shape.push_back(static_cast<size_t>(n));
+        reader.check(lattice.shape.size() <= 3 && lattice.sites() == model.view.columns, "'lattice.shape' does not match the columns");
+        model.lattice = lattice;
+    }
+    const int blocks = reader.indices("blocks", 1, kMost, 1)[0];
+    for (int k = 0; k < blocks; ++k)
+        model.blocks.push_back(read_block(reader, fmt::format("block{}.", k), static_cast<int>(d)));
+    return model;
+}
+
+} // namespace dynkin
