@@ -67,9 +67,7 @@ class Run {
         else begin();
         warm_up();
         draw();
-        const McmcReport result = report();
-        checkpoint_.remove();
-        return result;
+        return report();
     }
 
   private:
@@ -200,7 +198,7 @@ void Run::collect_variances() {
     const double batch = static_cast<double>(count);
     for (std::size_t k = 0; k < plan_.levels; ++k) {
         CoordinateVariance& variance = levels_[k].variance;
-#pragma omp parallel for schedule(static) num_threads(context_.threads())
+#pragma omp parallel for schedule(static) num_threads(chains_.threads(batch * static_cast<double>(d)))
         for (std::size_t i = 0; i < d; ++i) {
             double mean = 0, square = 0;
             for (std::size_t c = 0; c < count; ++c) mean += chains_.x(k, c, i);
@@ -219,7 +217,7 @@ void Run::compare_lengths() {
     const std::size_t quantities = watched_.count(), count = plan_.chains;
     std::vector<double> now(quantities * count);
     for (std::size_t k = 0; k < plan_.levels; ++k) {
-#pragma omp parallel for schedule(static) num_threads(context_.threads())
+#pragma omp parallel for schedule(static) num_threads(chains_.threads(static_cast<double>(count * chains_.dimension())))
         for (std::size_t c = 0; c < count; ++c) chains_.observe(watched_, k, c, now.data() + c, count);
         levels_[k].lag1.update(now, quantities);
     }
@@ -227,7 +225,7 @@ void Run::compare_lengths() {
 
 void Run::measure() {
     const std::size_t count = std::min(plan_.chains, measured_chains);
-#pragma omp parallel for schedule(static) num_threads(context_.threads())
+#pragma omp parallel for schedule(static) num_threads(chains_.threads(static_cast<double>(count * chains_.dimension())))
     for (std::size_t c = 0; c < count; ++c)
         chains_.observe(watched_, 0, c, measured_.data() + c * length_ + done_, count * length_);
 }

@@ -60,13 +60,14 @@ double effective_sample_size(std::span<const double> values, std::size_t chains,
 /// slowest quantity per gradient; dual averaging of the step size throughout (Hoffman and Gelman 2014); then, with
 /// everything fixed, autocorrelation times, which set the thinning.
 ///
-/// Diagnostics keep at most 64 coordinates and 2^17 values of each quantity: beyond that R-hat is taken from every b-th
+/// Diagnostics keep at most 64 coordinates and 2^16 values of each quantity: beyond that R-hat is taken from every b-th
 /// kept state and the effective sample size from means of b successive ones. Quantities: those coordinates (evenly
 /// spread), energy, mean over coordinates, mean square over coordinates.
 ///
 /// Results depend on the options and the seed only: not on threads, lanes, SIMD level, interrupts. With a checkpoint, the
 /// state is saved when due and when interrupted (then throws Interrupted); a resumed run needs `output` opened in
-/// resume mode with the rows written so far, else throws Error(io); it writes the same bytes and reports the same.
+/// resume mode with the rows written so far, else throws Error(io); it writes the same bytes and reports the same. The
+/// caller removes the checkpoint after output.commit(), so that no moment is without one or the other.
 /// Throws Error(usage) for options out of range or a target without energy, Error(numerical) when the energy is not
 /// finite near the start or no step size is accepted.
 McmcReport run_mcmc(const Context& context, const Target& target, const McmcOptions& options, NpyWriter& output);

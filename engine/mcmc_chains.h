@@ -55,11 +55,21 @@ class McmcChains {
         std::fill(swap_sum_.begin(), swap_sum_.end(), 0.0);
     }
 
+    /// Threads worth waking for so many updates of a number, about 1 ns each: a small share costs more in waiting for
+    /// the others than it saves, above all when the processors are busy.
+    int threads(double updates) const {
+        const double most = std::min(updates / 1e5, static_cast<double>(blocks_));
+        return std::clamp(static_cast<int>(most), 1, context_.threads());
+    }
+
     /// `rounds` times span.count iterations; after each, visit(round, first_chain, end_chain) for the chains of a block, on
     /// the thread that moved them. visit must not throw.
     template <class Visit>
     void advance(const std::vector<HmcLevel>& levels, HmcSpan span, std::size_t rounds, const Visit& visit) {
-#pragma omp parallel for schedule(dynamic) num_threads(context_.threads())
+        double steps = 0;
+        for (const HmcLevel& level : levels) steps += level.leapfrog + 5;
+        const int team = threads(steps * static_cast<double>(chains_ * d_ * span.count * rounds));
+#pragma omp parallel for schedule(dynamic) num_threads(team)
         for (std::size_t b = 0; b < blocks_; ++b) {
             const HmcBlock block = view(b);
             HmcSpan now = span;
@@ -72,7 +82,7 @@ class McmcChains {
 
     /// Energies and gradients from x, after x was set.
     void refresh() {
-#pragma omp parallel for schedule(dynamic) num_threads(context_.threads())
+#pragma omp parallel for schedule(dynamic) num_threads(threads(4.0 * static_cast<double>(levels_ * chains_ * d_)))
         for (std::size_t b = 0; b < blocks_; ++b) cpu::hmc_refresh(context_.isa(), law_, view(b));
     }
 

@@ -7,6 +7,7 @@
 #include <limits>
 #include <numbers>
 #include <numeric>
+#include <utility>
 
 namespace dynkin {
 namespace {
@@ -52,18 +53,16 @@ Split split(std::span<const double> values, std::size_t chains, std::size_t leng
 
 /// Each value becomes the normal quantile of (rank - 3/8) / (S + 1/4); ties share their mean rank.
 void rank_normalise(std::vector<double>& values) {
-    std::vector<std::size_t> order(values.size());
-    std::iota(order.begin(), order.end(), std::size_t{0});
-    std::sort(order.begin(), order.end(), [&](std::size_t i, std::size_t j) { return values[i] < values[j]; });
+    std::vector<std::pair<double, std::size_t>> sorted(values.size());
+    for (std::size_t n = 0; n < values.size(); ++n) sorted[n] = {values[n], n};
+    std::sort(sorted.begin(), sorted.end());
     const double total = static_cast<double>(values.size());
-    std::vector<double> scores(values.size());
-    for (std::size_t first = 0, last = 0; first < order.size(); first = last) {
-        while (last < order.size() && values[order[last]] == values[order[first]]) ++last;
+    for (std::size_t first = 0, last = 0; first < sorted.size(); first = last) {
+        while (last < sorted.size() && sorted[last].first == sorted[first].first) ++last;
         const double rank = 0.5 * static_cast<double>(first + last + 1); // ranks first + 1 .. last
         const double score = normal_quantile((rank - 0.375) / (total + 0.25));
-        for (std::size_t n = first; n < last; ++n) scores[order[n]] = score;
+        for (std::size_t n = first; n < last; ++n) values[sorted[n].second] = score;
     }
-    values = std::move(scores);
 }
 
 struct Variances {

@@ -7,7 +7,7 @@
 
 namespace dynkin {
 
-inline constexpr std::size_t record_capacity = std::size_t{1} << 17; // values of one quantity
+inline constexpr std::size_t record_capacity = std::size_t{1} << 16; // values of one quantity
 inline constexpr std::size_t record_coordinates = 64;
 
 struct Record {
