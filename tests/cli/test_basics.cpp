@@ -35,7 +35,7 @@ TEST(Basics, WrongUsageIsNamedAndExitsWithTwo) {
     const std::vector<Arguments> wrong = {{},
                                           {"paint"},
                                           {"info"},
-                                          {"draw", "--colour", "red"},
+                                          {"info", "--colour", "red"},
                                           {"sample", "model", "-n", "many", "-o", "out.npy"},
                                           {"info", "x.npy", "--device", "abacus"},
                                           {"info", "x.npy", "--threads", "-1"}};
