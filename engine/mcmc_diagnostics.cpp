@@ -87,8 +87,8 @@ Variances variances(const Split& s) {
 }
 
 double r_hat(const Split& s) {
-    const Variances v = variances(s);
-    if (!(v.within > 0)) return std::numeric_limits<double>::infinity();
+    const Variances v = variances(s); // of scores of order 1: less than this is rounding
+    if (!(v.within > 1e-20)) return std::numeric_limits<double>::infinity();
     const double n = static_cast<double>(s.length);
     return std::sqrt((n - 1) / n + v.between_means / v.within);
 }

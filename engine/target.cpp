@@ -366,7 +366,9 @@ void draw_direct(const Context& context, const Target& target, std::uint64_t see
         throw Error(ErrorKind::usage, fmt::format("draw: {} cannot be drawn directly, use hmc or tempering", target.kind));
     require(first + count <= std::size_t{1} << 48, ErrorKind::usage, "draw: expected at most 2^48 samples");
     const std::size_t d = target.dimension();
-#pragma omp parallel for schedule(static) num_threads(context.threads())
+    const auto most = static_cast<std::size_t>(context.threads());
+    const int team = static_cast<int>(std::clamp<std::size_t>(count * d / 4096, 1, most)); // some 50 microseconds each
+#pragma omp parallel for schedule(static) num_threads(team)
     for (std::size_t n = 0; n < count; ++n) {
         const Source source{seed, first + n};
         double* row = x + n * d;

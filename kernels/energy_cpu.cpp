@@ -41,7 +41,9 @@ void run_tiles(Isa isa, int threads, const View& law, std::size_t scratch, std::
                double* energies, double* gradients) {
     const std::size_t d = law.dimension;
     const std::size_t tiles = (count + width - 1) / width;
-#pragma omp parallel num_threads(threads)
+    // A thread is woken for no less than some 50 microseconds of work.
+    const int team = static_cast<int>(std::clamp<std::size_t>(count * d / 16384, 1, static_cast<std::size_t>(threads)));
+#pragma omp parallel num_threads(team)
     {
         std::vector<double> memory((2 * d + scratch) * width);
         double *position = memory.data(), *force = position + d * width, *rest = force + d * width;
