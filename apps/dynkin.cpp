@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cmath>
 #include <csignal>
+#include <cstdlib>
 #include <cstdio>
 #include <fcntl.h>
 #include <filesystem>
@@ -128,8 +129,33 @@ int run(int argc, char** argv) {
 } // namespace
 } // namespace dynkin::app
 
+namespace dynkin::app {
+namespace {
+
+/// OpenBLAS chooses its kernels when it is loaded, takes the slowest on processors younger than itself, and cannot be told
+/// later. So the program starts itself again with the kernels that go with --isa (or the best level), which also makes
+/// the same level give the same bytes on every machine. A choice of the user's is left alone.
+void choose_blas_kernels(int argc, char** argv) {
+    if (std::getenv("OPENBLAS_CORETYPE")) return;
+    Isa isa = best_isa();
+    for (int k = 1; k < argc; ++k) {
+        const std::string_view at = argv[k];
+        const std::string_view level = at.starts_with("--isa=") ? at.substr(6) : at == "--isa" && k + 1 < argc ? argv[k + 1] : "";
+        if (level == "avx2" && isa == Isa::avx512) isa = Isa::avx2;
+        if (level == "baseline") isa = Isa::baseline;
+    }
+    const char* name = isa == Isa::avx512 ? "SkylakeX" : isa == Isa::avx2 ? "Haswell" : "Prescott";
+    if (setenv("OPENBLAS_CORETYPE", name, 1) == 0) execv("/proc/self/exe", argv);
+}
+
+} // namespace
+} // namespace dynkin::app
+
 int main(int argc, char** argv) {
     using namespace dynkin;
+#if defined(__x86_64__)
+    app::choose_blas_kernels(argc, argv);
+#endif
     app::occupy_standard_descriptors();
     std::signal(SIGPIPE, SIG_IGN); // the calls fail instead, and say why
     std::signal(SIGXFSZ, SIG_IGN);

@@ -25,12 +25,11 @@ struct MomentPlan::SiteLayout {
     // E[phi_r(x_i) phi_s(x_j)] for neighbours j > i: groups by class of pair and parity.
     struct PairTable {
         int j;
-        int group[2] = {-1, -1};        ///< even and odd s (even bases); [0] only otherwise
-        int first_col[2] = {0, 0};
-        const std::vector<int>* row_of[2] = {nullptr, nullptr}; ///< r -> row and s -> column offset
+        int group[2] = {-1, -1}; ///< even and odd s (even bases); [0] only otherwise
+        int first_row[2] = {0, 0}, first_col[2] = {0, 0};
+        int position[2] = {0, 0}; ///< which of pair_position_
     };
     std::vector<PairTable> pairs;
-    std::vector<int> position[4];       ///< degree -> position: far/near class x parity
 };
 
 MomentPlan::~MomentPlan() = default;
@@ -108,7 +107,10 @@ MomentPlan::MomentPlan(const IndexSet& set, const Reference& reference, const st
     features_.resize(static_cast<size_t>(sites));
     layout_.resize(static_cast<size_t>(sites));
     for (int i = 0; i < sites; ++i) plan_site(i, set, pair_degree);
-    for (int i = 0; i < sites; ++i) plan_pairs(i, pair_degree);
+    // Where most pairs are in, several sites share one product, so that packing its columns pays.
+    const bool crowded = 4 * set.pairs.size() > static_cast<size_t>(sites) * static_cast<size_t>(sites - 1) / 2;
+    const int step = crowded ? 8 : 1;
+    for (int i = 0; i < sites; i += step) plan_pairs(i, std::min(i + step, sites), pair_degree);
     if (size_ > (size_t{1} << 31))
         throw Error(ErrorKind::usage, fmt::format("moments: {} sums are needed ({} GB), at most 2^31 are supported: "
                                                   "use fewer pairs or a lower degree",
@@ -155,30 +157,42 @@ void MomentPlan::plan_site(int i, const IndexSet& set, const std::vector<std::ve
     }
 }
 
-void MomentPlan::plan_pairs(int i, const std::vector<std::vector<int>>& pair_degree) {
-    SiteLayout& at = layout_[static_cast<size_t>(i)];
+void MomentPlan::plan_pairs(int first, int last, const std::vector<std::vector<int>>& pair_degree) {
     for (int far = 0; far < 2; ++far)
         for (int parity = 0; parity < (even_ ? 2 : 1); ++parity) {
             const std::vector<int> list = degrees(even_ ? parity : -1, far ? needed_pair_far_ : needed_pair_all_);
-            auto& position = at.position[far * 2 + parity] = positions(list, top_degree_);
+            const auto wanted = [&](int i, int j) {
+                const int degree = pair_degree[static_cast<size_t>(i)][static_cast<size_t>(j)];
+                return j > i && degree > 0 && (degree == 1) == (far == 1);
+            };
             MomentGroup group;
             group.weights = {0};
-            for (int r : list) group.rows.push_back(function(i, r));
+            for (int i = first; i < last; ++i)
+                for (int r : list) group.rows.push_back(function(i, r));
             const int id = static_cast<int>(groups_.size());
-            for (int j = i + 1; j < sites(); ++j) {
-                const int degree = pair_degree[static_cast<size_t>(i)][static_cast<size_t>(j)];
-                if (degree == 0 || (degree == 1) != (far == 1)) continue;
-                auto entry = std::find_if(at.pairs.begin(), at.pairs.end(), [j](const auto& p) { return p.j == j; });
-                if (entry == at.pairs.end()) entry = at.pairs.insert(entry, SiteLayout::PairTable{j});
-                if (list.empty()) continue;
-                entry->group[parity] = id;
-                entry->first_col[parity] = static_cast<int>(group.cols.size());
-                entry->row_of[parity] = &position;
-                for (int s : list) group.cols.push_back(function(j, s));
+            for (int j = first; j < sites() && !list.empty(); ++j) {
+                bool any = false;
+                for (int i = first; i < last; ++i) {
+                    if (!wanted(i, j)) continue;
+                    any = true;
+                    auto& pairs = layout_[static_cast<size_t>(i)].pairs;
+                    auto entry = std::find_if(pairs.begin(), pairs.end(), [j](const auto& p) { return p.j == j; });
+                    if (entry == pairs.end()) entry = pairs.insert(entry, SiteLayout::PairTable{j});
+                    entry->group[parity] = id;
+                    entry->first_row[parity] = (i - first) * static_cast<int>(list.size());
+                    entry->first_col[parity] = static_cast<int>(group.cols.size());
+                    entry->position[parity] = far * 2 + parity;
+                }
+                if (any)
+                    for (int s : list) group.cols.push_back(function(j, s));
             }
+            pair_position_[far * 2 + parity] = positions(list, top_degree_);
             add_group(std::move(group));
         }
-    std::sort(at.pairs.begin(), at.pairs.end(), [](const auto& a, const auto& b) { return a.j < b.j; });
+    for (int i = first; i < last; ++i) {
+        auto& pairs = layout_[static_cast<size_t>(i)].pairs;
+        std::sort(pairs.begin(), pairs.end(), [](const auto& a, const auto& b) { return a.j < b.j; });
+    }
 }
 
 int MomentPlan::feature(int site, int j, int b) const {
@@ -218,18 +232,30 @@ double MomentPlan::pair(const double* sums, int i, int j, int r, int s) const {
         std::lower_bound(pairs.begin(), pairs.end(), j, [](const auto& p, int value) { return p.j < value; });
     const int parity = even_ ? r % 2 : 0;
     if (entry == pairs.end() || entry->j != j || entry->group[parity] < 0) return 0;
-    const auto& position = *entry->row_of[parity];
+    const auto& position = pair_position_[entry->position[parity]];
     const int row = position[static_cast<size_t>(r)], col = position[static_cast<size_t>(s)];
     if (row < 0 || col < 0) return 0;
     const MomentGroup& g = groups_[static_cast<size_t>(entry->group[parity])];
-    return sums[g.offset + static_cast<size_t>(row) * g.ld + static_cast<size_t>(entry->first_col[parity] + col)];
+    return sums[g.offset + static_cast<size_t>(entry->first_row[parity] + row) * g.ld +
+                static_cast<size_t>(entry->first_col[parity] + col)];
 }
 
 double MomentPlan::multiply_adds() const {
     double total = 0;
-    for (const MomentGroup& g : groups_) {
-        const double rows = static_cast<double>(g.rows.size()), cols = static_cast<double>(g.cols.size());
-        total += static_cast<double>(g.weights.size()) * (g.triangular ? rows * (rows + 1) / 2 : rows * cols);
+    for (const SiteLayout& at : layout_) {
+        for (const int id : {at.near_all, at.near_near, at.odd_weight, at.far}) {
+            if (id < 0) continue;
+            const MomentGroup& g = groups_[static_cast<size_t>(id)];
+            const double rows = static_cast<double>(g.rows.size()), cols = static_cast<double>(g.cols.size());
+            total += static_cast<double>(g.weights.size()) * (g.triangular ? rows * (rows + 1) / 2 : rows * cols);
+        }
+        for (const auto& pair : at.pairs)
+            for (int parity = 0; parity < 2; ++parity) {
+                if (pair.group[parity] < 0) continue;
+                double degrees = 0;
+                for (int at_r : pair_position_[pair.position[parity]]) degrees += at_r >= 0;
+                total += degrees * degrees;
+            }
     }
     return total;
 }

@@ -66,7 +66,7 @@ class MomentPlan {
   private:
     struct SiteLayout;
     void plan_site(int site, const IndexSet& set, const std::vector<std::vector<int>>& degree);
-    void plan_pairs(int site, const std::vector<std::vector<int>>& degree);
+    void plan_pairs(int first_site, int last_site, const std::vector<std::vector<int>>& degree);
     int add_group(kernels::MomentGroup group);
     int function(int site, int degree) const { return degree ? 1 + site * top_degree_ + degree - 1 : 0; }
     std::vector<int> degrees(int parity, const std::vector<char>& needed) const;
@@ -75,6 +75,7 @@ class MomentPlan {
     bool even_ = false;
     std::size_t size_ = 0;
     std::vector<char> needed_all_, needed_far_, needed_pair_all_, needed_pair_far_;
+    std::vector<int> pair_position_[4]; ///< degree -> position in a pair group: far and near class, even and odd
     std::vector<std::vector<Feature>> features_;
     std::vector<SiteLayout> layout_;
     std::vector<kernels::MomentGroup> groups_;

@@ -33,19 +33,59 @@ template <class T> void multiply_rows(int rows, const T* row, const T* column, V
     return multiply<4>(row, column, sums);
 }
 
+/// Transposes a square of kLanes vectors in registers: log2(kLanes) rounds of exchanges.
+template <class T> inline __attribute__((always_inline)) void transpose(Vector<T>* v) {
+#pragma GCC unroll 4
+    for (int h = 1; h < kLanes<T>; h *= 2) {
+        Index<T> low, high;
+        for (int lane = 0; lane < kLanes<T>; ++lane) {
+            low[lane] = lane & h ? kLanes<T> + lane - h : lane;
+            high[lane] = lane & h ? kLanes<T> + lane : lane + h;
+        }
+#pragma GCC unroll 16
+        for (int k = 0; k < kLanes<T>; ++k)
+            if (!(k & h)) {
+                const Vector<T> a = v[k], b = v[k + h];
+                v[k] = __builtin_shuffle(a, b, low);
+                v[k + h] = __builtin_shuffle(a, b, high);
+            }
+    }
+}
+
 /// Columns as panels of kLanes: panel[p][s][lane]; missing columns are 0.
 template <class T> void pack_columns(const MomentGroup& group, const T* functions, int sample, T* panel) {
+    constexpr int lanes = kLanes<T>;
     const int n = static_cast<int>(group.cols.size());
-    for (int p = 0; p * kLanes<T> < n; ++p, panel += kDepth<T> * kLanes<T>)
-        for (int lane = 0; lane < kLanes<T>; ++lane) {
-            const int at = p * kLanes<T> + lane;
-            if (at >= n) {
-                for (int s = 0; s < kDepth<T>; ++s) panel[s * kLanes<T> + lane] = 0;
-                continue;
-            }
-            const T* from = functions + static_cast<std::size_t>(group.cols[static_cast<std::size_t>(at)]) * kMomentTile + sample;
-            for (int s = 0; s < kDepth<T>; ++s) panel[s * kLanes<T> + lane] = from[s];
+    for (int p = 0; p * lanes < n; ++p, panel += kDepth<T> * lanes) {
+        const T* from[lanes];
+        for (int lane = 0; lane < lanes; ++lane) {
+            const int column = group.cols[static_cast<std::size_t>(std::min(p * lanes + lane, n - 1))];
+            from[lane] = functions + static_cast<std::size_t>(column) * kMomentTile + sample;
         }
+        const int used = std::min(lanes, n - p * lanes);
+        for (int s = 0; s < kDepth<T>; s += lanes) {
+            Vector<T> v[lanes];
+            for (int lane = 0; lane < lanes; ++lane) v[lane] = lane < used ? load(from[lane] + s) : Vector<T>{};
+            transpose<T>(v);
+            for (int k = 0; k < lanes; ++k) store(panel + (s + k) * lanes, v[k]);
+        }
+    }
+}
+
+/// Adds the sums of one register block to float64 results.
+template <class T> inline void add(Vector<T> sum, double* out) {
+    constexpr int wide = kVectorBytes / 8;
+    if constexpr (sizeof(T) == 8) store(out, load(out) + sum);
+    else {
+        T values[kLanes<T>];
+        store(values, sum);
+        typedef float Half __attribute__((vector_size(kVectorBytes / 2)));
+        for (int k = 0; k < kLanes<T>; k += wide) {
+            Half half;
+            std::memcpy(&half, values + k, sizeof half);
+            store(out + k, load(out + k) + __builtin_convertvector(half, Vector<double>));
+        }
+    }
 }
 
 template <class T>
@@ -77,14 +117,15 @@ void accumulate(const MomentGroup& group, int first, int last, const T* function
             int count = std::min(kRowStep, last - m);
             if (group.triangular) count = std::min(count, per_weight - m % per_weight);
             pack_rows(group, m, count, functions, sample, rows);
-            const int reach = group.triangular ? m % per_weight + count : panels * kLanes<T>; // columns needed
-            for (int p = 0; p < panels && p * kLanes<T> < reach; ++p) {
-                multiply_rows(count, rows, panel + p * kDepth<T> * kLanes<T>, sums);
-                for (int k = 0; k < count; ++k) {
-                    double* out = result + group.offset + static_cast<std::size_t>(m + k) * group.ld +
-                                  static_cast<std::size_t>(p * kLanes<T>);
-                    for (int lane = 0; lane < kLanes<T>; ++lane) out[lane] += static_cast<double>(sums[k][lane]);
-                }
+            const int place = m % per_weight; // among the weight's rows
+            for (int p = 0; p < panels; ++p) {
+                // On and below the diagonal only: whole steps of 8 rows above it are left out.
+                const int skip = group.triangular ? std::max(0, (p * kLanes<T> - place) / 8 * 8) : 0;
+                if (skip >= count) break;
+                multiply_rows(count - skip, rows + skip * kRowStride<T>, panel + p * kDepth<T> * kLanes<T>, sums);
+                for (int k = skip; k < count; ++k)
+                    add<T>(sums[k - skip], result + group.offset + static_cast<std::size_t>(m + k) * group.ld +
+                                               static_cast<std::size_t>(p * kLanes<T>));
             }
             m += count;
         }

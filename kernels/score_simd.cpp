@@ -9,6 +9,8 @@ namespace DYNKIN_ISA {
 namespace {
 
 template <class T> constexpr int kVectors = kScoreTile / kLanes<T>; ///< vectors a tile
+/// Vectors whose intermediate values fit into the registers together.
+template <class T> constexpr int kPart = kRegisters == 32 ? 4 : 2;
 
 /// table[index] for each lane.
 template <class T> inline __attribute__((always_inline)) Vector<T> lookup(const T* table, Index<T> index) {
@@ -75,17 +77,27 @@ template <class T> void evaluate_fitted(const SiteFunctions<T>& f, int functions
         piece[v] = truncate<T>(clip<T>(u, T{0}, static_cast<T>(f.pieces) - static_cast<T>(0.5)));
         t[v] = 2 * (u - __builtin_convertvector(piece[v], Vector<T>)) - 1;
     }
-    const int top = f.degree;
     for (int n = 0; n < functions; ++n) {
-        const T* c = f.coefficients.data() + n * (top + 1) * f.pieces;
-        for (int v = 0; v < kVectors<T>; ++v) {
-            Vector<T> p = lookup32(c + top * f.pieces, piece[v]), dp = Vector<T>{};
-            for (int power = top - 1; power >= 0; --power) {
-                dp = dp * t[v] + p;
-                p = p * t[v] + lookup32(c + power * f.pieces, piece[v]);
+        // Horner's rule for value and slope; a table is loaded once for all particles of the tile's part.
+        const T* c = f.coefficients.data() + n * (f.degree + 1) * f.pieces + f.degree * f.pieces;
+        for (int part = 0; part < kVectors<T>; part += kPart<T>) {
+            Vector<T> p[kPart<T>], dp[kPart<T>];
+            const T* power = c;
+#pragma GCC unroll 4
+            for (int v = 0; v < kPart<T>; ++v) p[v] = lookup32(power, piece[part + v]), dp[v] = Vector<T>{};
+            for (int k = 0; k < f.degree; ++k) {
+                power -= f.pieces;
+#pragma GCC unroll 4
+                for (int v = 0; v < kPart<T>; ++v) {
+                    dp[v] = dp[v] * t[part + v] + p[v];
+                    p[v] = p[v] * t[part + v] + lookup32(power, piece[part + v]);
+                }
             }
-            store(phi + n * kScoreTile + v * kLanes<T>, p);
-            store(slope + n * kScoreTile + v * kLanes<T>, dp * (2 * scale));
+#pragma GCC unroll 4
+            for (int v = 0; v < kPart<T>; ++v) {
+                store(phi + n * kScoreTile + (part + v) * kLanes<T>, p[v]);
+                store(slope + n * kScoreTile + (part + v) * kLanes<T>, dp[v] * (2 * scale));
+            }
         }
     }
 }
@@ -112,8 +124,7 @@ inline __attribute__((always_inline)) void dense_block(const T* matrix, std::siz
 
 template <class T>
 void dense_product(const T* matrix, std::size_t ld, int sites, const T* phi, std::size_t phi_step, T* out) {
-    constexpr int width = kRegisters == 32 ? 4 : 2;
-    constexpr int vectors = width < kVectors<T> ? width : kVectors<T>;
+    constexpr int vectors = kPart<T>;
     for (int particle = 0; particle < kScoreTile; particle += vectors * kLanes<T>) {
         int i = 0;
         for (; i + 6 <= sites; i += 6)
@@ -140,47 +151,59 @@ inline __attribute__((always_inline)) void add_block(const T* block, const T* ph
     }
 }
 
-template <class T> void add_neighbour(int degree, const T* block, const T* phi, Vector<T>* factor) {
-    switch (degree) {
-    case 1: return add_block<1>(block, phi, factor);
-    case 2: return add_block<2>(block, phi, factor);
-    case 3: return add_block<3>(block, phi, factor);
-    case 4: return add_block<4>(block, phi, factor);
-    default:
-        for (int a = 0; a < degree; ++a)
-            for (int b = 0; b < degree; ++b)
-                factor[a] += broadcast(block[a * degree + b]) * load(phi + b * kScoreTile);
-    }
+template <class T>
+inline __attribute__((always_inline)) void add_neighbour(int degree, const T* block, const T* phi, Vector<T>* factor) {
+    if (degree == 1) add_block<1>(block, phi, factor);
+    else if (degree == 2) add_block<2>(block, phi, factor);
+    else if (degree == 3) add_block<3>(block, phi, factor);
+    else add_block<4>(block, phi, factor);
+}
+
+template <class T> void add_large_neighbour(int degree, const T* block, const T* phi, Vector<T>* factor) {
+    for (int a = 0; a < degree; ++a)
+        for (int b = 0; b < degree; ++b) factor[a] += broadcast(block[a * degree + b]) * load(phi + b * kScoreTile);
 }
 
 /// d_i h = sum_a phi_a'(x_i) e_a and the site's part of Lap h: v'(x_i) d_i h - sum_a lambda_a e_a phi_a(x_i).
-template <class T>
+/// DEGREE > 0: known at compile time, and neighbours of degree 4 at most, so that the factors e_a stay in registers.
+template <int DEGREE, class T>
 void finish_site(const ScorePlan<T>& plan, const ScoreCoefficients<T>& c, int site, const T* x, const T* phi,
                  const T* slope, const T* dense, T* gradient, T* laplacian) {
     const ScoreLayout& layout = plan.layout;
-    const int n = layout.degree, sites = layout.sites;
+    const int n = DEGREE ? DEGREE : layout.degree, sites = layout.sites;
     const SiteFunctions<T>& f = plan.families[static_cast<std::size_t>(plan.family_of[static_cast<std::size_t>(site)])];
     const T* own_phi = phi + site * n * kScoreTile;
     const T* own_slope = slope + site * n * kScoreTile;
+    const T* single = c.single.data() + site * n;
+    const auto* neighbours = layout.neighbours.data();
+    const int first = layout.first_neighbour[static_cast<std::size_t>(site)];
+    const int last = layout.first_neighbour[static_cast<std::size_t>(site + 1)];
     for (int particle = 0; particle < kScoreTile; particle += kLanes<T>) {
-        Vector<T> factor[kMaxDegree];
-        for (int a = 0; a < n; ++a) factor[a] = broadcast(c.single[static_cast<std::size_t>(site * n + a)]);
-        for (std::size_t k = 0; k < layout.dense.size(); ++k)
-            factor[layout.dense[k].a - 1] +=
-                load(dense + (static_cast<int>(k) * sites + site) * kScoreTile + particle);
-        for (int e = layout.first_neighbour[static_cast<std::size_t>(site)];
-             e < layout.first_neighbour[static_cast<std::size_t>(site + 1)]; ++e) {
-            const auto& neighbour = layout.neighbours[static_cast<std::size_t>(e)];
-            add_neighbour(neighbour.degree, c.sparse.data() + neighbour.offset,
-                          phi + neighbour.j * n * kScoreTile + particle, factor);
+        Vector<T> factor[DEGREE ? DEGREE : kMaxDegree];
+#pragma GCC unroll 8
+        for (int a = 0; a < n; ++a) factor[a] = broadcast(single[a]);
+        for (int e = first; e < last; ++e) {
+            const T* block = c.sparse.data() + neighbours[e].offset;
+            const T* other = phi + neighbours[e].j * n * kScoreTile + particle;
+            if constexpr (DEGREE > 0) add_neighbour(neighbours[e].degree, block, other, factor);
+            else add_large_neighbour(neighbours[e].degree, block, other, factor);
         }
         Vector<T> g = {}, decay = {};
+        for (std::size_t k = 0; k < layout.dense.size(); ++k) { // the dense part of e_a, a not known here
+            const int a = layout.dense[k].a - 1;
+            const Vector<T> part = load(dense + (static_cast<int>(k) * sites + site) * kScoreTile + particle);
+            g += load(own_slope + a * kScoreTile + particle) * part;
+            decay += f.lambda[a] * load(own_phi + a * kScoreTile + particle) * part;
+        }
+#pragma GCC unroll 8
         for (int a = 0; a < n; ++a) g += load(own_slope + a * kScoreTile + particle) * factor[a];
         store(gradient + site * kScoreTile + particle, g);
         if (!laplacian) continue;
+#pragma GCC unroll 8
         for (int a = 0; a < n; ++a) decay += f.lambda[a] * load(own_phi + a * kScoreTile + particle) * factor[a];
         const Vector<T> z = load(x + site * kScoreTile + particle);
         Vector<T> dv = broadcast(f.potential_slope[kPotentialTerms - 1]);
+#pragma GCC unroll 8
         for (int k = kPotentialTerms - 2; k >= 0; --k) dv = dv * z + f.potential_slope[k];
         Vector<T> part = dv * g - decay;
         if (!f.hermite) {
@@ -208,7 +231,10 @@ void gradient(const ScorePlan<T>& plan, const ScoreCoefficients<T>& c, const T* 
                       phi + (layout.dense[k].b - 1) * kScoreTile, static_cast<std::size_t>(n * kScoreTile),
                       dense + static_cast<int>(k) * sites * kScoreTile);
     if (laplacian) std::fill_n(laplacian, kScoreTile, T{0});
-    for (int i = 0; i < sites; ++i) finish_site(plan, c, i, x, phi, slope, dense, gradient, laplacian);
+    int largest = 0;
+    for (const auto& neighbour : layout.neighbours) largest = std::max(largest, neighbour.degree);
+    const auto finish = n == 6 && largest <= 4 ? finish_site<6, T> : finish_site<0, T>;
+    for (int i = 0; i < sites; ++i) finish(plan, c, i, x, phi, slope, dense, gradient, laplacian);
 }
 
 } // namespace

@@ -44,6 +44,7 @@ template <class T> inline __attribute__((always_inline)) Vector<T> load(const T*
     return v;
 }
 template <class T> inline __attribute__((always_inline)) void store(T* p, Vector<T> v) { std::memcpy(p, &v, sizeof v); }
-template <class T> inline __attribute__((always_inline)) Vector<T> broadcast(T x) { return Vector<T>{} + x; }
+/// x in every lane. (x - 0 is x for every x, so this is one instruction; 0 + x is not, because of -0.)
+template <class T> inline __attribute__((always_inline)) Vector<T> broadcast(T x) { return x - Vector<T>{}; }
 
 } // namespace dynkin::kernels::DYNKIN_ISA

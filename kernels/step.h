@@ -25,9 +25,12 @@ struct TransitionView {
 /// z(dt) from z(0) = z and a uniform u, bilinear in the table.
 DYNKIN_HD float transition(const TransitionView& t, float z, float u) {
     const float a = quantile_position(u, static_cast<float>(t.columns - 1));
-    const float p = std::fmin(std::fmax((z - t.lo) * t.inverse_h, 0.0f), static_cast<float>(t.rows - 1));
-    const int column = static_cast<int>(std::fmin(a, static_cast<float>(t.columns) - 1.5f));
-    const int row = static_cast<int>(std::fmin(p, static_cast<float>(t.rows) - 1.5f));
+    const float last_row = static_cast<float>(t.rows - 1), last_column = static_cast<float>(t.columns) - 1.5f;
+    float p = (z - t.lo) * t.inverse_h; // comparisons, not fmin and fmax: loops over them vectorise
+    p = p > 0.0f ? p : 0.0f;
+    p = p < last_row ? p : last_row;
+    const int column = static_cast<int>(a < last_column ? a : last_column);
+    const int row = static_cast<int>(p < last_row - 0.5f ? p : last_row - 0.5f);
     const float fa = a - static_cast<float>(column), fp = p - static_cast<float>(row);
     const float* c = t.table + row * t.columns + column;
     const float low = c[0] + fa * (c[1] - c[0]);
