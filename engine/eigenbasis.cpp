@@ -314,14 +314,16 @@ TransitionTables::TransitionTables(const Family& f) : lo_(f.lo), hi_(f.hi), vect
 
 namespace {
 
-/// Quantiles at u_k = 2 (k/n)^2, mirrored, of the histogram `mass` (any total) over cells of width h centred on lo + i h.
+/// Quantiles at u_k = 2 (k/n)^2, mirrored, of the histogram `mass` (any total) over cells of width h centred on lo + i h. The
+/// outermost two are at 2^-24, the smallest number that uniform_float() gives: at 0 they would be the ends of the box, and
+/// one particle in 2^15 would be thrown towards them.
 void invert(std::span<const double> mass, double lo, double h, int columns, float* out) {
     const double total = std::accumulate(mass.begin(), mass.end(), 0.0);
     const double n = columns - 1;
     size_t cell = 0;
     double below = 0;
     for (int k = 0; k < columns; ++k) {
-        const double s = std::min(k / n, 1 - k / n), tail = 2 * s * s;
+        const double s = std::min(k / n, 1 - k / n), tail = std::max(2 * s * s, 0x1p-24);
         const double wanted = total * (k / n <= 0.5 ? tail : 1 - tail);
         while (cell + 1 < mass.size() && below + mass[cell] < wanted) below += mass[cell++];
         const double inside = mass[cell] > 0 ? std::clamp((wanted - below) / mass[cell], 0.0, 1.0) : 0.5;

@@ -86,7 +86,7 @@ void gauss_legendre(int n, double lo, double hi, std::vector<double>& nodes, std
 
 /// Quantiles of the reference transition z(0) -> z(dt): an inverse-CDF table over a grid of starting points, from the
 /// eigen-decomposition of a finite-difference generator on 401 nodes. Row i: start lo + i h. Column k: quantile at
-/// u = 2 (k/n)^2 for k/n <= 1/2 and mirrored above (dense at both ends), n = columns - 1.
+/// u = 2 (k/n)^2 for k/n <= 1/2 and mirrored above (dense at both ends; k = 0 at 2^-24), n = columns - 1.
 class TransitionTables {
   public:
     static constexpr int rows = 401, columns = 257;

@@ -117,10 +117,15 @@ IndexSet make_index_set(int sites, int degree, std::vector<Pair> pairs, int tota
     for (int i = 0; i < sites; ++i)
         for (int a = 1; a <= degree; ++a)
             if (!even || a % 2 == 0) set.terms.push_back({i, a, -1, 0});
+    const Pair* before = nullptr;
     for (const Pair& pair : set.pairs) {
-        require(pair.i >= 0 && pair.i < pair.j && pair.j < sites && pair.degree >= 1, ErrorKind::usage,
-                fmt::format("basis: pair ({}, {}) of degree {} is not one of {} sites", pair.i, pair.j, pair.degree,
-                            sites));
+        if (pair.i < 0 || pair.i >= pair.j || pair.j >= sites || pair.degree < 1 || pair.degree > 24)
+            throw Error(ErrorKind::usage, fmt::format("basis: pair ({}, {}) of degree {}: expected two of {} sites in ascending "
+                                                      "order and a degree from 1 to 24", pair.i, pair.j, pair.degree, sites));
+        if (before && std::pair(before->i, before->j) >= std::pair(pair.i, pair.j))
+            throw Error(ErrorKind::usage, fmt::format("basis: pair ({}, {}) follows ({}, {}): expected pairs sorted and unique",
+                                                      pair.i, pair.j, before->i, before->j));
+        before = &pair;
         for (int a = 1; a <= pair.degree; ++a)
             for (int b = 1; b <= pair.degree; ++b) {
                 if (even && (a + b) % 2) continue;

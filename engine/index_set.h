@@ -41,7 +41,7 @@ struct IndexSet {
     int max_degree() const; ///< largest degree of a one-dimensional factor
 };
 
-/// `pairs` sorted and unique, i < j. Throws Error(usage) for a degree < 1 or an index outside.
+/// `pairs` sorted and unique, i < j. Throws Error(usage) unless they are, and for a degree outside 1 .. 24 or an index outside.
 IndexSet make_index_set(int sites, int degree, std::vector<Pair> pairs, int total_degree, bool even);
 
 /// The pairs the rules select among sites that stand at `places` of the lattice. `lattice` may be null unless a rule needs distances; `dependence` (sites x sites) may be
