@@ -6,8 +6,8 @@
 
 namespace dynkin {
 
-/// Owns what `view` points to; not copyable, since the view points into it. Throws Error(usage) for a target without
-/// energy. The target must outlive it.
+/// Owns what `view` points to; not copyable, since the view points into it. Throws Error(usage) for a target
+/// without energy. The target must outlive it.
 class EnergyLaw {
   public:
     explicit EnergyLaw(const Target& target);

@@ -1,7 +1,9 @@
-// mcmc.cpp - one run of Hamiltonian Monte Carlo or parallel tempering: start, warm-up, kept states, checkpoint, report.
+// mcmc.cpp - one run of Hamiltonian Monte Carlo or parallel tempering: start, warm-up, kept states,
+// checkpoint, report.
 #include "mcmc.h"
 #include "error.h"
 #include "mcmc_adaptation.h"
+#include "mcmc_archive.h"
 #include "mcmc_chains.h"
 #include "mcmc_plan.h"
 #include "mcmc_record.h"
@@ -9,7 +11,6 @@
 #include "progress.h"
 #include <algorithm>
 #include <array>
-#include <concepts>
 #include <cmath>
 #include <fmt/format.h>
 #include <limits>
@@ -22,37 +23,8 @@ constexpr std::size_t measured_chains = 64, measured_coordinates = 16; // for au
 constexpr double draw_cost = 4; // of momenta, test and copies, in leapfrog steps
 constexpr std::uint64_t longest_measurement = 6400;
 
-// Checkpoint archives: one list of fields, written or read ---------------------------------------------------------
-
-struct Saver {
-    TensorFile file;
-    void operator()(const std::string& name, const std::vector<double>& values) { file.put(name, values); }
-    void operator()(const std::string& name, const std::vector<std::uint64_t>& values) { file.put(name, values); }
-    template <class First, class... T>
-        requires std::same_as<First, double> || std::same_as<First, std::uint64_t>
-    void operator()(const std::string& name, First& first, T&... rest) {
-        file.put(name, std::vector<First>{first, rest...});
-    }
-};
-struct Loader {
-    const TensorFile& file;
-    void operator()(const std::string& name, std::vector<double>& values) { values = file.f64(name); }
-    void operator()(const std::string& name, std::vector<std::uint64_t>& values) { values = file.u64(name); }
-    template <class... T> void operator()(const std::string& name, double& first, T&... rest) {
-        assign(file.f64(name, 1 + sizeof...(rest)), first, rest...);
-    }
-    template <class... T> void operator()(const std::string& name, std::uint64_t& first, T&... rest) {
-        assign(file.u64(name, 1 + sizeof...(rest)), first, rest...);
-    }
-
-  private:
-    template <class V, class... T> void assign(const std::vector<V>& values, T&... scalars) {
-        std::size_t n = 0;
-        ((scalars = values[n++]), ...);
-    }
-};
-
-// The run ------------------------------------------------------------------------------------------------------
+// The run
+// ------------------------------------------------------------------------------------------------------
 
 class Run {
   public:
@@ -60,11 +32,14 @@ class Run {
         : context_(context), target_(target), options_(options), output_(output), law_(target),
           plan_(options, target.dimension()), watched_(target.dimension(), measured_coordinates),
           recorded_(target.dimension(), record_coordinates),
-          chains_(context, law_.view(), plan_.chains, plan_.levels, plan_.lanes), checkpoint_(options.checkpoint) {}
+          chains_(context, law_.view(), plan_.chains, plan_.levels, plan_.lanes),
+          checkpoint_(options.checkpoint) {}
 
     McmcReport operator()() {
-        if (const auto saved = checkpoint_.restore()) restore(*saved);
-        else begin();
+        if (const auto saved = checkpoint_.restore())
+            restore(*saved);
+        else
+            begin();
         warm_up();
         draw();
         return report();
@@ -111,7 +86,7 @@ class Run {
     Stage stage_ = Stage::burn_in;
     std::uint64_t part_ = 0, done_ = 0, length_ = 0; ///< window or candidate; iterations of this stage
     std::uint64_t iteration_ = 0, warmup_ = 0, thinning_ = 0, round_ = 0, rounds_ = 0;
-    double slowest_ = 0; ///< autocorrelation time in iterations
+    double slowest_ = 0;           ///< autocorrelation time in iterations
     std::vector<double> measured_; ///< (quantity, chain, iteration)
     std::optional<Record> record_;
 };
@@ -156,7 +131,8 @@ void Run::warm_up() {
 std::vector<HmcLevel> Run::levels(bool adapting) const {
     std::vector<HmcLevel> list;
     for (const LevelState& level : levels_)
-        list.push_back({level.beta, adapting ? level.step.step() : level.step.mean_step(), level.leapfrog, level.scale.data()});
+        list.push_back({level.beta, adapting ? level.step.step() : level.step.mean_step(), level.leapfrog,
+                        level.scale.data()});
     return list;
 }
 
@@ -170,11 +146,18 @@ void Run::iterate() {
 
 void Run::after_iteration() {
     switch (stage_) {
-    case Stage::burn_in: return adapt_burn_in();
-    case Stage::window: collect_variances(); return adapt_steps();
-    case Stage::lengths: compare_lengths(); return adapt_steps();
-    case Stage::settle: return adapt_steps();
-    default: return measure();
+    case Stage::burn_in:
+        return adapt_burn_in();
+    case Stage::window:
+        collect_variances();
+        return adapt_steps();
+    case Stage::lengths:
+        compare_lengths();
+        return adapt_steps();
+    case Stage::settle:
+        return adapt_steps();
+    default:
+        return measure();
     }
 }
 
@@ -189,7 +172,9 @@ void Run::adapt_burn_in() {
         for (std::size_t c = 0; c < chains_.padded(); ++c) {
             const double acceptance = chains_.acceptance(k, c);
             double& factor = chains_.factor(k, c);
-            factor = std::min(factor * (acceptance < 0.1 ? 0.5 : std::exp(0.3 * (acceptance - options_.target_acceptance))), 1e6);
+            factor = std::min(
+                factor * (acceptance < 0.1 ? 0.5 : std::exp(0.3 * (acceptance - options_.target_acceptance))),
+                1e6);
         }
 }
 
@@ -198,7 +183,7 @@ void Run::collect_variances() {
     const double batch = static_cast<double>(count);
     for (std::size_t k = 0; k < plan_.levels; ++k) {
         CoordinateVariance& variance = levels_[k].variance;
-#pragma omp parallel for schedule(static) num_threads(chains_.threads(batch * static_cast<double>(d)))
+#pragma omp parallel for schedule(static) num_threads(chains_.threads(batch* static_cast <double>(d)))
         for (std::size_t i = 0; i < d; ++i) {
             double mean = 0, square = 0;
             for (std::size_t c = 0; c < count; ++c) mean += chains_.x(k, c, i);
@@ -217,7 +202,8 @@ void Run::compare_lengths() {
     const std::size_t quantities = watched_.count(), count = plan_.chains;
     std::vector<double> now(quantities * count);
     for (std::size_t k = 0; k < plan_.levels; ++k) {
-#pragma omp parallel for schedule(static) num_threads(chains_.threads(static_cast<double>(count * chains_.dimension())))
+#pragma omp parallel for schedule(static)                                                                    \
+    num_threads(chains_.threads(static_cast <double>(count * chains_.dimension())))
         for (std::size_t c = 0; c < count; ++c) chains_.observe(watched_, k, c, now.data() + c, count);
         levels_[k].lag1.update(now, quantities);
     }
@@ -225,7 +211,8 @@ void Run::compare_lengths() {
 
 void Run::measure() {
     const std::size_t count = std::min(plan_.chains, measured_chains);
-#pragma omp parallel for schedule(static) num_threads(chains_.threads(static_cast<double>(count * chains_.dimension())))
+#pragma omp parallel for schedule(static)                                                                    \
+    num_threads(chains_.threads(static_cast <double>(count * chains_.dimension())))
     for (std::size_t c = 0; c < count; ++c)
         chains_.observe(watched_, 0, c, measured_.data() + c * length_ + done_, count * length_);
 }
@@ -250,7 +237,8 @@ void Run::end_of_stage() {
         for (std::size_t k = 0; k < plan_.levels; ++k) {
             std::vector<double> factor;
             for (std::size_t c = 0; c < plan_.chains; ++c) factor.push_back(chains_.factor(k, c));
-            std::nth_element(factor.begin(), factor.begin() + static_cast<std::ptrdiff_t>(factor.size() / 2), factor.end());
+            std::nth_element(factor.begin(), factor.begin() + static_cast<std::ptrdiff_t>(factor.size() / 2),
+                             factor.end());
             const double step = levels_[k].step.mean_step() * factor[factor.size() / 2];
             if (!(step > 1e-12)) require_moving(0);
             levels_[k].step.restart(step);
@@ -272,17 +260,21 @@ void Run::end_of_stage() {
             level.step.restart(level.step.mean_step());
         }
         return begin_stage(Stage::settle, 0);
-    case Stage::settle: return begin_stage(Stage::measure, 0);
-    default: return end_of_measurement();
+    case Stage::settle:
+        return begin_stage(Stage::measure, 0);
+    default:
+        return end_of_measurement();
     }
 }
 
 void Run::require_moving(double acceptance) const {
     if (acceptance < 0.02)
-        throw Error(ErrorKind::numerical,
-                    fmt::format("draw: no step size is accepted for {} (acceptance {:.2g}, step {:.2g} of a standard "
-                                "deviation): is the energy smooth?", target_.source.empty() ? target_.kind : target_.source,
-                                acceptance, levels_[0].step.mean_step()));
+        throw Error(
+            ErrorKind::numerical,
+            fmt::format("draw: no step size is accepted for {} (acceptance {:.2g}, step {:.2g} of a standard "
+                        "deviation): is the energy smooth?",
+                        target_.source.empty() ? target_.kind : target_.source, acceptance,
+                        levels_[0].step.mean_step()));
 }
 
 /// The slowest quantity sets the thinning; a measurement too short for it is repeated at twice the length.
@@ -291,10 +283,12 @@ void Run::end_of_measurement() {
     require_moving(chains_.mean_acceptance_sum(0) / static_cast<double>(length_));
     slowest_ = 1;
     for (std::size_t q = 0; q < watched_.count(); ++q) {
-        const double ess = effective_sample_size(std::span(measured_).subspan(q * size, size), count, length_);
+        const double ess =
+            effective_sample_size(std::span(measured_).subspan(q * size, size), count, length_);
         slowest_ = std::max(slowest_, ess > 0 ? static_cast<double>(size) / ess : static_cast<double>(size));
     }
-    if (!options_.warmup && static_cast<double>(length_) < 50 * slowest_ && 2 * length_ <= longest_measurement) {
+    if (!options_.warmup && static_cast<double>(length_) < 50 * slowest_ &&
+        2 * length_ <= longest_measurement) {
         const std::uint64_t longer = 2 * length_;
         begin_stage(Stage::measure, 0);
         length_ = longer;
@@ -303,20 +297,23 @@ void Run::end_of_measurement() {
     }
     measured_.clear();
     warmup_ = iteration_;
-    thinning_ = options_.thinning ? static_cast<std::uint64_t>(options_.thinning)
-                                  : static_cast<std::uint64_t>(std::clamp(std::ceil(1.5 * slowest_), 1.0, 1000.0));
+    thinning_ = options_.thinning
+                    ? static_cast<std::uint64_t>(options_.thinning)
+                    : static_cast<std::uint64_t>(std::clamp(std::ceil(1.5 * slowest_), 1.0, 1000.0));
     stage_ = Stage::draw;
     chains_.clear_sums();
     prepare_draw();
 }
 
 void Run::prepare_draw() {
-    // At least 8 states a chain and 400 in all, so that there is an R-hat; those beyond the samples are not written.
+    // At least 8 states a chain and 400 in all, so that there is an R-hat; those beyond the samples are not
+    // written.
     const std::size_t wanted = (options_.samples + plan_.chains - 1) / plan_.chains;
     rounds_ = std::max({wanted, std::size_t{8}, (400 + plan_.chains - 1) / plan_.chains});
     if (rounds_ > (std::numeric_limits<std::uint32_t>::max() - iteration_) / thinning_)
-        throw Error(ErrorKind::usage, fmt::format("draw: {} iterations of each chain are more than 2^32; use more chains",
-                                                  static_cast<double>(rounds_) * static_cast<double>(thinning_)));
+        throw Error(ErrorKind::usage,
+                    fmt::format("draw: {} iterations of each chain are more than 2^32; use more chains",
+                                static_cast<double>(rounds_) * static_cast<double>(thinning_)));
     record_.emplace(recorded_.count(), plan_.chains, rounds_);
 }
 
@@ -338,8 +335,8 @@ void Run::draw() {
     progress.set(round_);
     while (round_ < rounds_) {
         const std::size_t now = std::min<std::size_t>(most, rounds_ - round_);
-        const HmcSpan span{options_.seed, static_cast<std::uint32_t>(iteration_), static_cast<std::uint32_t>(thinning_),
-                           plan_.levels > 1};
+        const HmcSpan span{options_.seed, static_cast<std::uint32_t>(iteration_),
+                           static_cast<std::uint32_t>(thinning_), plan_.levels > 1};
         chains_.advance(fixed, span, now, [&](std::size_t round, std::size_t first, std::size_t end) {
             std::array<double, record_coordinates + 3> values;
             for (std::size_t c = first; c < end; ++c) {
@@ -349,7 +346,8 @@ void Run::draw() {
             }
         });
         const std::size_t first = round_ * count;
-        if (first < options_.samples) output_.write(first, std::min(now * count, options_.samples - first), rows.data());
+        if (first < options_.samples)
+            output_.write(first, std::min(now * count, options_.samples - first), rows.data());
         round_ += now;
         iteration_ += now * thinning_;
         progress.set(round_);
@@ -357,7 +355,8 @@ void Run::draw() {
     }
 }
 
-// Checkpoint ---------------------------------------------------------------------------------------------------
+// Checkpoint
+// ---------------------------------------------------------------------------------------------------
 
 template <class Archive> void Run::transfer(Archive& archive) {
     auto stage = static_cast<std::uint64_t>(stage_);
@@ -365,7 +364,8 @@ template <class Archive> void Run::transfer(Archive& archive) {
     stage_ = static_cast<Stage>(stage);
     archive("slowest", slowest_);
     archive("measured", measured_);
-    for (std::size_t k = 0; k < levels_.size(); ++k) levels_[k].transfer(archive, "level" + std::to_string(k));
+    for (std::size_t k = 0; k < levels_.size(); ++k)
+        levels_[k].transfer(archive, "level" + std::to_string(k));
     std::vector<double> factor, acceptance, swaps;
     if constexpr (std::is_same_v<Archive, Loader>) {
         std::vector<double> x;
@@ -415,19 +415,22 @@ void Run::restore(const TensorFile& saved) {
     if (stage_ != Stage::draw) return;
     const std::size_t rows = std::min(round_ * plan_.chains, options_.samples);
     if (output_.rows_present() < rows)
-        throw Error(ErrorKind::io, fmt::format("{}.partial: {} rows, and the checkpoint was saved after {}: delete the "
-                                               "checkpoint to start again", output_.path().string(),
-                                               output_.rows_present(), rows));
+        throw Error(ErrorKind::io,
+                    fmt::format("{}.partial: {} rows, and the checkpoint was saved after {}: delete the "
+                                "checkpoint to start again",
+                                output_.path().string(), output_.rows_present(), rows));
     record_.emplace(recorded_.count(), plan_.chains, rounds_);
     const std::size_t size = record_->first.size();
     record_->first = saved.f64("record.first", size);
     record_->sum = saved.f64("record.sum", record_->sum.size());
 }
 
-// Report -------------------------------------------------------------------------------------------------------
+// Report
+// -------------------------------------------------------------------------------------------------------
 
 McmcReport Run::report() {
-    const double iterations = static_cast<double>(rounds_ * thinning_), kept = static_cast<double>(rounds_ * plan_.chains);
+    const double iterations = static_cast<double>(rounds_ * thinning_),
+                 kept = static_cast<double>(rounds_ * plan_.chains);
     McmcReport r;
     r.chains = plan_.chains;
     r.warmup = static_cast<int>(warmup_);
@@ -441,7 +444,8 @@ McmcReport Run::report() {
         r.beta.push_back(level.beta);
         r.gradient_evaluations += level.leapfrog * iterations * static_cast<double>(plan_.chains);
     }
-    for (std::size_t k = 0; k + 1 < plan_.levels; ++k) r.swap_acceptance += chains_.mean_swap_sum(k) / (0.5 * iterations);
+    for (std::size_t k = 0; k + 1 < plan_.levels; ++k)
+        r.swap_acceptance += chains_.mean_swap_sum(k) / (0.5 * iterations);
     if (plan_.levels > 1) r.swap_acceptance /= static_cast<double>(plan_.levels - 1);
     const std::size_t count = recorded_.count();
     std::vector<double> r_hat(count), ess(count);
@@ -458,23 +462,27 @@ McmcReport Run::report() {
 
 void check(const Target& target, const McmcOptions& options) {
     const auto within = [](bool good, const char* name, const char* expected, auto got) {
-        if (!good) throw Error(ErrorKind::usage, fmt::format("draw: {}: expected {}, got {}", name, expected, got));
+        if (!good)
+            throw Error(ErrorKind::usage, fmt::format("draw: {}: expected {}, got {}", name, expected, got));
     };
     within(target.has_energy(), "target", "one with an energy", target.kind);
     within(options.samples > 0, "samples", "at least 1", options.samples);
     within(options.chains <= (std::size_t{1} << 24), "chains", "at most 2^24", options.chains);
-    within(options.warmup == 0 || (options.warmup >= 50 && options.warmup <= 1 << 30), "warmup", "at least 50", options.warmup);
+    within(options.warmup == 0 || (options.warmup >= 50 && options.warmup <= 1 << 30), "warmup",
+           "at least 50", options.warmup);
     within(options.thinning >= 0 && options.thinning <= 1 << 20, "thinning", "1 to 2^20", options.thinning);
-    within(options.target_acceptance > 0.1 && options.target_acceptance < 0.99, "acceptance", "a number in (0.1, 0.99)",
-           options.target_acceptance);
-    within(options.temperatures == 0 || (options.temperatures >= 2 && options.temperatures <= 256), "temperatures",
-           "2 to 256", options.temperatures);
-    within(options.lanes == 0 || options.lanes == 8 || options.lanes == 16, "lanes", "8 or 16", options.lanes);
+    within(options.target_acceptance > 0.1 && options.target_acceptance < 0.99, "acceptance",
+           "a number in (0.1, 0.99)", options.target_acceptance);
+    within(options.temperatures == 0 || (options.temperatures >= 2 && options.temperatures <= 256),
+           "temperatures", "2 to 256", options.temperatures);
+    within(options.lanes == 0 || options.lanes == 8 || options.lanes == 16, "lanes", "8 or 16",
+           options.lanes);
 }
 
 } // namespace
 
-McmcReport run_mcmc(const Context& context, const Target& target, const McmcOptions& options, NpyWriter& output) {
+McmcReport run_mcmc(const Context& context, const Target& target, const McmcOptions& options,
+                    NpyWriter& output) {
     check(target, options);
     return Run(context, target, options, output)();
 }

@@ -1,5 +1,6 @@
-// mcmc_adaptation.h - what the warm-up learns: step size, mass, number of leapfrog steps, temperature ladder. Plain values,
-// updated in a fixed order on one thread; transfer() names every field for checkpoints. Private to mcmc.cpp.
+// mcmc_adaptation.h - what the warm-up learns: step size, mass, number of leapfrog steps, temperature ladder.
+// Plain values, updated in a fixed order on one thread; transfer() names every field for checkpoints. Private
+// to mcmc.cpp.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -10,7 +11,8 @@
 
 namespace dynkin {
 
-/// Dual averaging of the log step size towards a mean acceptance (Hoffman and Gelman 2014, section 3.2.1, its constants).
+/// Dual averaging of the log step size towards a mean acceptance (Hoffman and Gelman 2014, section 3.2.1, its
+/// constants).
 struct DualAveraging {
     double centre = 0, log_step = 0, log_mean = 0, error = 0, count = 0;
 
@@ -43,7 +45,8 @@ struct CoordinateVariance {
         mean.assign(d, 0.0);
         deviations.assign(d, 0.0);
     }
-    /// Merges `batch` values of coordinate i with mean m and sum of squared deviations s; then `count += batch` once.
+    /// Merges `batch` values of coordinate i with mean m and sum of squared deviations s; then `count +=
+    /// batch` once.
     void merge(std::size_t i, double batch, double m, double s) {
         const double delta = m - mean[i], total = count + batch;
         mean[i] += delta * batch / total;
@@ -108,7 +111,8 @@ struct LevelState {
     Lag1 lag1;
     double best_cost = std::numeric_limits<double>::infinity(), best_leapfrog = 5;
 
-    /// New scales: standard deviations; the step size shrinks as they grow. Keeps what has no finite positive variance.
+    /// New scales: standard deviations; the step size shrinks as they grow. Keeps what has no finite positive
+    /// variance.
     void adopt_variances() {
         double before = 0, after = 0;
         for (std::size_t i = 0; i < scale.size(); ++i) {
@@ -128,9 +132,11 @@ struct LevelState {
     }
 };
 
-/// Inverse temperatures at which neighbouring levels reject equally often: equal parts of the cumulative rejection,
-/// interpolated in log beta (Syed et al. 2022, section 5.1). rejection[k] belongs to beta[k], beta[k + 1]; ends stay.
-inline std::vector<double> equal_rejection_ladder(const std::vector<double>& beta, const std::vector<double>& rejection) {
+/// Inverse temperatures at which neighbouring levels reject equally often: equal parts of the cumulative
+/// rejection, interpolated in log beta (Syed et al. 2022, section 5.1). rejection[k] belongs to beta[k],
+/// beta[k + 1]; ends stay.
+inline std::vector<double> equal_rejection_ladder(const std::vector<double>& beta,
+                                                  const std::vector<double>& rejection) {
     std::vector<double> sum(beta.size(), 0.0), ladder = beta;
     for (std::size_t k = 1; k < beta.size(); ++k) sum[k] = sum[k - 1] + std::max(rejection[k - 1], 0.01);
     for (std::size_t k = 1, j = 1; k + 1 < beta.size(); ++k) {

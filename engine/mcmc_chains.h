@@ -1,5 +1,5 @@
-// mcmc_chains.h - the walkers of a run (chains x temperatures) in blocks of lanes, how they move on threads, and what is
-// watched of them; private to mcmc.cpp.
+// mcmc_chains.h - the walkers of a run (chains x temperatures) in blocks of lanes, how they move on threads,
+// and what is watched of them; private to mcmc.cpp.
 #pragma once
 #include "array.h"
 #include "context.h"
@@ -10,7 +10,8 @@
 
 namespace dynkin {
 
-/// The quantities that diagnostics follow: up to `limit` evenly spread coordinates, then energy, mean, mean square.
+/// The quantities that diagnostics follow: up to `limit` evenly spread coordinates, then energy, mean, mean
+/// square.
 struct Quantities {
     std::vector<std::size_t> coordinates;
     Quantities(std::size_t dimension, std::size_t limit) {
@@ -23,12 +24,14 @@ struct Quantities {
 /// Chains c = block * lanes + lane; lanes beyond the last chain move too and are never looked at.
 class McmcChains {
   public:
-    McmcChains(const Context& context, const EnergyView& law, std::size_t chains, std::size_t levels, int lanes)
-        : context_(context), law_(law), chains_(chains), levels_(levels), lanes_(static_cast<std::size_t>(lanes)),
-          d_(dynkin::dimension(law)), blocks_((chains + lanes_ - 1) / lanes_), x_(blocks_, levels * d_ * lanes_),
-          gradient_(blocks_, levels * d_ * lanes_), energy_(blocks_, levels * lanes_), factor_(blocks_, levels * lanes_),
-          acceptance_(blocks_, levels * lanes_), acceptance_sum_(blocks_, levels * lanes_),
-          swap_sum_(blocks_, levels * lanes_),
+    McmcChains(const Context& context, const EnergyView& law, std::size_t chains, std::size_t levels,
+               int lanes)
+        : context_(context), law_(law), chains_(chains), levels_(levels),
+          lanes_(static_cast<std::size_t>(lanes)), d_(dynkin::dimension(law)),
+          blocks_((chains + lanes_ - 1) / lanes_), x_(blocks_, levels * d_ * lanes_),
+          gradient_(blocks_, levels * d_ * lanes_), energy_(blocks_, levels * lanes_),
+          factor_(blocks_, levels * lanes_), acceptance_(blocks_, levels * lanes_),
+          acceptance_sum_(blocks_, levels * lanes_), swap_sum_(blocks_, levels * lanes_),
           scratch_(static_cast<std::size_t>(context.threads()), cpu::hmc_scratch(law, lanes)) {
         std::fill(factor_.begin(), factor_.end(), 1.0);
     }
@@ -55,15 +58,15 @@ class McmcChains {
         std::fill(swap_sum_.begin(), swap_sum_.end(), 0.0);
     }
 
-    /// Threads worth waking for so many updates of a number, about 1 ns each: a small share costs more in waiting for
-    /// the others than it saves, above all when the processors are busy.
+    /// Threads worth waking for so many updates of a number, about 1 ns each: a small share costs more in
+    /// waiting for the others than it saves, above all when the processors are busy.
     int threads(double updates) const {
         const double most = std::min(updates / 1e5, static_cast<double>(blocks_));
         return std::clamp(static_cast<int>(most), 1, context_.threads());
     }
 
-    /// `rounds` times span.count iterations; after each, visit(round, first_chain, end_chain) for the chains of a block, on
-    /// the thread that moved them. visit must not throw.
+    /// `rounds` times span.count iterations; after each, visit(round, first_chain, end_chain) for the chains
+    /// of a block, on the thread that moved them. visit must not throw.
     template <class Visit>
     void advance(const std::vector<HmcLevel>& levels, HmcSpan span, std::size_t rounds, const Visit& visit) {
         double steps = 0;
@@ -82,12 +85,14 @@ class McmcChains {
 
     /// Energies and gradients from x, after x was set.
     void refresh() {
-#pragma omp parallel for schedule(dynamic) num_threads(threads(4.0 * static_cast<double>(levels_ * chains_ * d_)))
+#pragma omp parallel for schedule(dynamic)                                                                   \
+    num_threads(threads(4.0 * static_cast <double>(levels_ * chains_ * d_)))
         for (std::size_t b = 0; b < blocks_; ++b) cpu::hmc_refresh(context_.isa(), law_, view(b));
     }
 
     /// The quantities of one walker: out[q * stride].
-    void observe(const Quantities& quantities, std::size_t level, std::size_t chain, double* out, std::size_t stride) {
+    void observe(const Quantities& quantities, std::size_t level, std::size_t chain, double* out,
+                 std::size_t stride) {
         double sum = 0, square = 0;
         for (std::size_t i = 0; i < d_; ++i) {
             const double v = x(level, chain, i);
@@ -106,11 +111,15 @@ class McmcChains {
     /// Positions as (levels, chains, d), independent of lanes, and back; padding lanes copy chain 0.
     std::vector<double> positions() {
         std::vector<double> all(levels_ * chains_ * d_);
-        for_each([&](std::size_t l, std::size_t c, std::size_t i, double& v) { all[(l * chains_ + c) * d_ + i] = v; });
+        for_each([&](std::size_t l, std::size_t c, std::size_t i, double& v) {
+            all[(l * chains_ + c) * d_ + i] = v;
+        });
         return all;
     }
     void set_positions(const std::vector<double>& all) {
-        for_each([&](std::size_t l, std::size_t c, std::size_t i, double& v) { v = all[(l * chains_ + c) * d_ + i]; });
+        for_each([&](std::size_t l, std::size_t c, std::size_t i, double& v) {
+            v = all[(l * chains_ + c) * d_ + i];
+        });
         fill_padding();
         refresh();
     }
@@ -135,8 +144,16 @@ class McmcChains {
                 for (std::size_t i = 0; i < d_; ++i) f(l, c, i, x(l, c, i));
     }
     HmcBlock view(std::size_t b) {
-        return {static_cast<int>(lanes_), static_cast<int>(levels_), b * lanes_, x_.row(b), gradient_.row(b),
-                energy_.row(b), factor_.row(b), acceptance_.row(b), acceptance_sum_.row(b), swap_sum_.row(b),
+        return {static_cast<int>(lanes_),
+                static_cast<int>(levels_),
+                b * lanes_,
+                x_.row(b),
+                gradient_.row(b),
+                energy_.row(b),
+                factor_.row(b),
+                acceptance_.row(b),
+                acceptance_sum_.row(b),
+                swap_sum_.row(b),
                 scratch_.row(static_cast<std::size_t>(omp_get_thread_num()))};
     }
 

@@ -1,4 +1,5 @@
-// mcmc_diagnostics.cpp - split R-hat and effective sample size (Vehtari, Gelman, Simpson, Carpenter, Buerkner 2021).
+// mcmc_diagnostics.cpp - split R-hat and effective sample size (Vehtari, Gelman, Simpson, Carpenter, Buerkner
+// 2021).
 #include "error.h"
 #include "mcmc.h"
 #include <algorithm>
@@ -20,7 +21,8 @@ double normal_quantile(double p) {
                             6.680131188771972e+01, -1.328068155288572e+01};
     constexpr double c[] = {-7.784894002430293e-03, -3.223964580411365e-01, -2.400758277161838e+00,
                             -2.549732539343734e+00, 4.374664141464968e+00,  2.938163982698783e+00};
-    constexpr double d[] = {7.784695709041462e-03, 3.224671290700398e-01, 2.445134137142996e+00, 3.754408661907416e+00};
+    constexpr double d[] = {7.784695709041462e-03, 3.224671290700398e-01, 2.445134137142996e+00,
+                            3.754408661907416e+00};
     if (p > 0.5) return -normal_quantile(1 - p);
     if (p < 0.02425) {
         const double q = std::sqrt(-2 * std::log(p));
@@ -105,7 +107,8 @@ void fourier(std::vector<std::complex<double>>& x) {
     for (std::size_t length = 2; length <= size; length *= 2) {
         std::vector<std::complex<double>> root(length / 2);
         for (std::size_t k = 0; k < length / 2; ++k)
-            root[k] = std::polar(1.0, -2 * std::numbers::pi * static_cast<double>(k) / static_cast<double>(length));
+            root[k] =
+                std::polar(1.0, -2 * std::numbers::pi * static_cast<double>(k) / static_cast<double>(length));
         for (std::size_t start = 0; start < size; start += length)
             for (std::size_t k = 0; k < length / 2; ++k) {
                 const auto a = x[start + k], b = x[start + k + length / 2] * root[k];
@@ -115,14 +118,15 @@ void fourier(std::vector<std::complex<double>>& x) {
     }
 }
 
-/// Autocovariance (divided by n) at each lag, mean over chains: by direct sums for the first lags, which is all that nearly
-/// independent chains need, and by Fourier transform from there.
+/// Autocovariance (divided by n) at each lag, mean over chains: by direct sums for the first lags, which is
+/// all that nearly independent chains need, and by Fourier transform from there.
 class Autocovariance {
   public:
     explicit Autocovariance(Split centred) : s_(std::move(centred)) {
         for (std::size_t c = 0; c < s_.chains; ++c) {
             double* chain = s_.values.data() + c * s_.length;
-            const double mean = std::accumulate(chain, chain + s_.length, 0.0) / static_cast<double>(s_.length);
+            const double mean =
+                std::accumulate(chain, chain + s_.length, 0.0) / static_cast<double>(s_.length);
             for (std::size_t n = 0; n < s_.length; ++n) chain[n] -= mean;
         }
     }
@@ -167,7 +171,8 @@ double split_r_hat(std::span<const double> values, std::size_t chains, std::size
     if (!std::all_of(bulk.values.begin(), bulk.values.end(), [](double v) { return std::isfinite(v); }))
         return std::numeric_limits<double>::infinity();
     std::vector<double> sorted = bulk.values;
-    std::nth_element(sorted.begin(), sorted.begin() + static_cast<std::ptrdiff_t>(sorted.size() / 2), sorted.end());
+    std::nth_element(sorted.begin(), sorted.begin() + static_cast<std::ptrdiff_t>(sorted.size() / 2),
+                     sorted.end());
     const double median = sorted[sorted.size() / 2];
     Split folded = bulk;
     for (double& v : folded.values) v = std::abs(v - median);

@@ -1,4 +1,5 @@
-// mcmc_record.h - the kept values that R-hat and the effective sample size are taken from; private to mcmc.cpp.
+// mcmc_record.h - the kept values that R-hat and the effective sample size are taken from; private to
+// mcmc.cpp.
 #pragma once
 #include "mcmc.h"
 #include <algorithm>
@@ -12,7 +13,7 @@ inline constexpr std::size_t record_coordinates = 64;
 
 struct Record {
     std::size_t chains = 0, length = 0, batch = 1; ///< length entries a chain, each of `batch` kept states
-    std::vector<double> first, sum;                ///< (quantity, chain, entry): first state; sum of states if batch > 1
+    std::vector<double> first, sum; ///< (quantity, chain, entry): first state; sum of states if batch > 1
 
     Record(std::size_t quantities, std::size_t chains_, std::size_t rounds) : chains(chains_) {
         batch = std::max<std::size_t>(1, (rounds * chains + record_capacity - 1) / record_capacity);
@@ -33,12 +34,14 @@ struct Record {
     std::span<const double> of(const std::vector<double>& values, std::size_t q) const {
         return std::span(values).subspan(q * chains * length, chains * length);
     }
-    /// Effective size of all kept states. The long-run variance of means of b states is 1/b of that of the states, so
-    /// ESS = ESS(means) var(states) / var(means).
+    /// Effective size of all kept states. The long-run variance of means of b states is 1/b of that of the
+    /// states, so ESS = ESS(means) var(states) / var(means).
     double effective_size(std::size_t q) const {
         if (batch == 1) return effective_sample_size(of(first, q), chains, length);
         const double shrunk = variance(of(sum, q)) / static_cast<double>(batch * batch);
-        return shrunk > 0 ? effective_sample_size(of(sum, q), chains, length) * variance(of(first, q)) / shrunk : 0;
+        return shrunk > 0
+                   ? effective_sample_size(of(sum, q), chains, length) * variance(of(first, q)) / shrunk
+                   : 0;
     }
 
   private:

@@ -16,7 +16,8 @@ struct Range {
     double centre = 0, half = 1;
 };
 
-/// Where V(x) is within 4 kT of its minimum, on a grid of [-B, B], B the first power of two with V(+-B) > V(0) + 50.
+/// Where V(x) is within 4 kT of its minimum, on a grid of [-B, B], B the first power of two with V(+-B) >
+/// V(0) + 50.
 template <class V> Range range_of_potential(const V& potential) {
     double box = 0x1p-20;
     while (box < 0x1p40 && !(std::min(potential(box), potential(-box)) > potential(0.0) + 50)) box *= 2;
@@ -34,7 +35,8 @@ template <class V> Range range_of_potential(const V& potential) {
 }
 
 inline std::vector<Range> start_ranges(const LatticeTarget& t) {
-    LatticeTarget alone = t; // one site by itself, tied to zero by its share of the coupling when its own terms do not bind it
+    LatticeTarget alone =
+        t; // one site by itself, tied to zero by its share of the coupling when its own terms do not bind it
     alone.lattice = {{1}, Boundary::free};
     const bool bound = unbounded_reason(alone).empty();
     std::vector<double> c = t.site;
@@ -49,7 +51,8 @@ inline std::vector<Range> start_ranges(const LatticeTarget& t) {
 }
 inline std::vector<Range> start_ranges(const GaussianTarget& t) {
     std::vector<Range> ranges;
-    for (std::size_t i = 0; i < t.mean.size(); ++i) ranges.push_back({t.mean[i], 3 * std::sqrt(t.covariance(i, i))});
+    for (std::size_t i = 0; i < t.mean.size(); ++i)
+        ranges.push_back({t.mean[i], 3 * std::sqrt(t.covariance(i, i))});
     return ranges;
 }
 inline std::vector<Range> start_ranges(const GaussianMixtureTarget& t) {
@@ -65,7 +68,8 @@ inline std::vector<Range> start_ranges(const GaussianMixtureTarget& t) {
     return ranges;
 }
 inline std::vector<Range> start_ranges(const DoubleWellTarget& t) {
-    return std::vector<Range>(t.dimension, range_of_potential([&](double x) { return double_well_energy(t.a, t.b, x); }));
+    return std::vector<Range>(t.dimension,
+                              range_of_potential([&](double x) { return double_well_energy(t.a, t.b, x); }));
 }
 inline std::vector<Range> start_ranges(const ManyWellTarget& t) {
     const Range well = range_of_potential([&](double x) { return many_well_energy(t.a, t.b, t.c, x); });
@@ -74,12 +78,14 @@ inline std::vector<Range> start_ranges(const ManyWellTarget& t) {
     return ranges;
 }
 inline std::vector<Range> start_ranges(const ToyTarget& t) {
-    throw Error(ErrorKind::usage, fmt::format("draw: {} has no energy, it can only be drawn directly", t.name));
+    throw Error(ErrorKind::usage,
+                fmt::format("draw: {} has no energy, it can only be drawn directly", t.name));
 }
 
-/// x_i = centre_i + half_i (0.6 s + 0.5 z_i) shrink, s uniform on (-1.5, 1.5) for the whole chain, z_i standard normal.
-inline void place_chain(McmcChains& chains, const std::vector<Range>& ranges, std::uint64_t seed, std::size_t level,
-                 std::size_t chain, double shrink) {
+/// x_i = centre_i + half_i (0.6 s + 0.5 z_i) shrink, s uniform on (-1.5, 1.5) for the whole chain, z_i
+/// standard normal.
+inline void place_chain(McmcChains& chains, const std::vector<Range>& ranges, std::uint64_t seed,
+                        std::size_t level, std::size_t chain, double shrink) {
     const auto words = [&](std::uint32_t slot) {
         return philox(seed, Stream::chain_start, chain, static_cast<std::uint32_t>(level), slot);
     };
@@ -96,7 +102,8 @@ inline void place_chain(McmcChains& chains, const std::vector<Range>& ranges, st
 }
 
 /// Places all walkers; those whose energy is not finite come nearer to the centre, by halves.
-inline void start_chains(McmcChains& chains, const std::vector<Range>& ranges, std::uint64_t seed, const Target& target) {
+inline void start_chains(McmcChains& chains, const std::vector<Range>& ranges, std::uint64_t seed,
+                         const Target& target) {
     std::vector<double> shrink(chains.levels() * chains.chains(), 1.0);
     for (int attempt = 0; attempt < 30; ++attempt) {
         for (std::size_t n = 0; n < shrink.size(); ++n)
@@ -111,8 +118,9 @@ inline void start_chains(McmcChains& chains, const std::vector<Range>& ranges, s
             }
         if (finite) return;
     }
-    throw Error(ErrorKind::numerical, fmt::format("draw: the energy of {} is not finite anywhere near the start of the chains",
-                                                  target.source.empty() ? target.kind : target.source));
+    throw Error(ErrorKind::numerical,
+                fmt::format("draw: the energy of {} is not finite anywhere near the start of the chains",
+                            target.source.empty() ? target.kind : target.source));
 }
 
 } // namespace dynkin

@@ -1,4 +1,5 @@
-// target.cpp - lattices, properties of targets, their energies (by way of kernels/energy.h), and direct draws.
+// target.cpp - lattices, properties of targets, their energies (by way of kernels/energy.h), and direct
+// draws.
 #include "target.h"
 #include "energy_law.h"
 #include "error.h"
@@ -14,13 +15,12 @@
 namespace dynkin {
 namespace {
 
-template <class... F> struct Overloaded : F... {
-    using F::operator()...;
-};
+template <class... F> struct Overloaded : F... { using F::operator()...; };
 
 /// Calls f(site, axis, coordinate, stride) for every site in C order and every axis.
 template <class F> void for_each_axis(const std::vector<std::size_t>& shape, const F& f) {
-    const std::size_t sites = std::accumulate(shape.begin(), shape.end(), std::size_t{1}, std::multiplies<>());
+    const std::size_t sites =
+        std::accumulate(shape.begin(), shape.end(), std::size_t{1}, std::multiplies<>());
     for (std::size_t site = 0; site < sites; ++site) {
         std::size_t stride = 1;
         for (std::size_t axis = shape.size(); axis-- > 0; stride *= shape[axis])
@@ -30,15 +30,18 @@ template <class F> void for_each_axis(const std::vector<std::size_t>& shape, con
 
 const char* name_of(Boundary boundary) {
     switch (boundary) {
-    case Boundary::periodic: return "periodic";
-    case Boundary::free: return "free";
-    case Boundary::zero: return "zero";
+    case Boundary::periodic:
+        return "periodic";
+    case Boundary::free:
+        return "free";
+    case Boundary::zero:
+        return "zero";
     }
     return "unknown";
 }
 
-/// Smallest and largest eigenvalue of sum_edges (x_i - x_j)^2 + sum_i outer_i x_i^2, exactly: axes add up, and on one
-/// axis they are 2 - 2 cos of the mode's wave number.
+/// Smallest and largest eigenvalue of sum_edges (x_i - x_j)^2 + sum_i outer_i x_i^2, exactly: axes add up,
+/// and on one axis they are 2 - 2 cos of the mode's wave number.
 std::pair<double, double> laplacian_range(const Lattice& lattice) {
     double smallest = 0, largest = 0;
     for (const std::size_t n : lattice.shape) {
@@ -49,7 +52,9 @@ std::pair<double, double> laplacian_range(const Lattice& lattice) {
             smallest += mode(pi / (size + 1));
             largest += mode(pi * size / (size + 1));
             break;
-        case Boundary::free: largest += mode(pi * (size - 1) / size); break;
+        case Boundary::free:
+            largest += mode(pi * (size - 1) / size);
+            break;
         case Boundary::periodic:
             largest += n == 1 ? 0 : n == 2 ? 2 : mode(2 * pi * static_cast<double>(n / 2) / size);
             break;
@@ -77,7 +82,8 @@ bool mixture_is_even(const GaussianMixtureTarget& mixture) {
 
 } // namespace
 
-// Lattice ------------------------------------------------------------------------------------------------------
+// Lattice
+// ------------------------------------------------------------------------------------------------------
 
 std::size_t Lattice::sites() const {
     return std::accumulate(shape.begin(), shape.end(), std::size_t{1}, std::multiplies<>());
@@ -87,8 +93,7 @@ std::vector<std::pair<int, int>> Lattice::edges() const {
     std::vector<std::pair<int, int>> list;
     for_each_axis(shape, [&](std::size_t site, std::size_t axis, std::size_t coordinate, std::size_t stride) {
         const std::size_t n = shape[axis];
-        if (coordinate + 1 < n)
-            list.emplace_back(static_cast<int>(site), static_cast<int>(site + stride));
+        if (coordinate + 1 < n) list.emplace_back(static_cast<int>(site), static_cast<int>(site + stride));
         if (boundary == Boundary::periodic && coordinate == 0 && n > 2)
             list.emplace_back(static_cast<int>(site), static_cast<int>(site + (n - 1) * stride));
     });
@@ -116,25 +121,29 @@ int Lattice::distance(int i, int j) const {
     return sum;
 }
 
-std::string Lattice::describe() const { return fmt::format("{} {}", fmt::join(shape, "x"), name_of(boundary)); }
+std::string Lattice::describe() const {
+    return fmt::format("{} {}", fmt::join(shape, "x"), name_of(boundary));
+}
 
-// Properties ---------------------------------------------------------------------------------------------------
+// Properties
+// ---------------------------------------------------------------------------------------------------
 
 std::size_t Target::dimension() const {
-    return std::visit(Overloaded{[](const LatticeTarget& t) { return t.lattice.sites(); },
-                                 [](const GaussianTarget& t) { return t.mean.size(); },
-                                 [](const GaussianMixtureTarget& t) { return t.components.at(0).mean.size(); },
-                                 [](const DoubleWellTarget& t) { return t.dimension; },
-                                 [](const ManyWellTarget& t) { return t.dimension; },
-                                 [](const ToyTarget&) { return std::size_t{2}; }},
-                      law);
+    return std::visit(
+        Overloaded{[](const LatticeTarget& t) { return t.lattice.sites(); },
+                   [](const GaussianTarget& t) { return t.mean.size(); },
+                   [](const GaussianMixtureTarget& t) { return t.components.at(0).mean.size(); },
+                   [](const DoubleWellTarget& t) { return t.dimension; },
+                   [](const ManyWellTarget& t) { return t.dimension; },
+                   [](const ToyTarget&) { return std::size_t{2}; }},
+        law);
 }
 
 bool Target::has_energy() const { return !std::holds_alternative<ToyTarget>(law); }
 
 bool Target::can_draw_directly() const {
-    return std::holds_alternative<GaussianTarget>(law) || std::holds_alternative<GaussianMixtureTarget>(law) ||
-           std::holds_alternative<ToyTarget>(law);
+    return std::holds_alternative<GaussianTarget>(law) ||
+           std::holds_alternative<GaussianMixtureTarget>(law) || std::holds_alternative<ToyTarget>(law);
 }
 
 bool Target::even() const {
@@ -162,7 +171,8 @@ std::vector<std::size_t> Target::sample_shape() const {
 
 LatticeTarget ginzburg_landau(Lattice lattice, double lambda, double beta, double spacing) {
     require(lambda > 0 && beta > 0 && spacing > 0, ErrorKind::input,
-            fmt::format("ginzburg_landau: expected lambda, beta, spacing > 0, got {}, {}, {}", lambda, beta, spacing));
+            fmt::format("ginzburg_landau: expected lambda, beta, spacing > 0, got {}, {}, {}", lambda, beta,
+                        spacing));
     const double g = beta / (4 * lambda);
     return {std::move(lattice), beta * lambda / (spacing * spacing), {0, -2 * g, 0, g}, g};
 }
@@ -170,14 +180,15 @@ LatticeTarget ginzburg_landau(Lattice lattice, double lambda, double beta, doubl
 GaussianTarget gaussian(std::vector<double> mean, Array<double> covariance) {
     const std::size_t d = mean.size();
     require(d > 0 && covariance.rows() == d && covariance.cols() == d, ErrorKind::input,
-            fmt::format("gaussian: expected a covariance of shape ({}, {}), got ({}, {})", d, d, covariance.rows(),
-                        covariance.cols()));
+            fmt::format("gaussian: expected a covariance of shape ({}, {}), got ({}, {})", d, d,
+                        covariance.rows(), covariance.cols()));
     Array<double> factor(d, d);
     for (std::size_t i = 0; i < d; ++i)
         for (std::size_t j = 0; j <= i; ++j) {
             const double a = covariance(i, j), b = covariance(j, i);
             require(std::abs(a - b) <= 1e-12 * std::max(std::abs(a), std::abs(b)), ErrorKind::input,
-                    fmt::format("gaussian: covariance is not symmetric: entries ({}, {}) are {} and {}", i, j, a, b));
+                    fmt::format("gaussian: covariance is not symmetric: entries ({}, {}) are {} and {}", i, j,
+                                a, b));
             double sum = a;
             for (std::size_t k = 0; k < j; ++k) sum -= factor(i, k) * factor(j, k);
             if (i != j) {
@@ -197,17 +208,21 @@ std::string unbounded_reason(const LatticeTarget& target) {
     if (degree > 2) {
         if (degree % 2 == 1) return fmt::format("the highest power of site, {}, is odd", degree);
         const double leading = target.site[degree - 1];
-        return leading > 0 ? "" : fmt::format("the highest coefficient of site, of x^{}, is {}", degree, leading);
+        return leading > 0 ? ""
+                           : fmt::format("the highest coefficient of site, of x^{}, is {}", degree, leading);
     }
     const double curvature = target.site.size() < 2 ? 0 : 2 * target.site[1];
     const auto [smallest, largest] = laplacian_range(target.lattice);
     const double lowest = curvature + std::min(target.coupling * smallest, target.coupling * largest);
     if (lowest > 0) return "";
-    return fmt::format("U is quadratic and its smallest curvature, 2 c_2 + J k, is {} (a free direction needs a site "
-                       "term that grows)", lowest);
+    return fmt::format(
+        "U is quadratic and its smallest curvature, 2 c_2 + J k, is {} (a free direction needs a site "
+        "term that grows)",
+        lowest);
 }
 
-// Energies -----------------------------------------------------------------------------------------------------
+// Energies
+// -----------------------------------------------------------------------------------------------------
 
 EnergyLaw::EnergyLaw(const Target& target)
     : view_(std::visit(
@@ -216,30 +231,46 @@ EnergyLaw::EnergyLaw(const Target& target)
                          return GaussianView{t.mean.size(), t.mean.data(), t.cholesky.data(), 0.0};
                      },
                      [&](const GaussianMixtureTarget& t) -> EnergyView { return mixture_view(t); },
-                     [&](const DoubleWellTarget& t) -> EnergyView { return DoubleWellView{t.dimension, t.a, t.b}; },
-                     [&](const ManyWellTarget& t) -> EnergyView { return ManyWellView{t.dimension, t.a, t.b, t.c}; },
+                     [&](const DoubleWellTarget& t) -> EnergyView {
+                         return DoubleWellView{t.dimension, t.a, t.b};
+                     },
+                     [&](const ManyWellTarget& t) -> EnergyView {
+                         return ManyWellView{t.dimension, t.a, t.b, t.c};
+                     },
                      [&](const ToyTarget& t) -> EnergyView {
-                         throw Error(ErrorKind::usage, fmt::format("energy: {} can only be drawn, it has no energy", t.name));
+                         throw Error(ErrorKind::usage,
+                                     fmt::format("energy: {} can only be drawn, it has no energy", t.name));
                      }},
           target.law)) {}
 
 LatticeView EnergyLaw::lattice_view(const LatticeTarget& target) {
     const std::size_t d = target.lattice.sites();
     require(target.site.size() <= max_site_degree, ErrorKind::usage,
-            fmt::format("energy: expected at most {} site coefficients, got {}", max_site_degree, target.site.size()));
+            fmt::format("energy: expected at most {} site coefficients, got {}", max_site_degree,
+                        target.site.size()));
     const auto edges = target.lattice.edges();
     first_.assign(d + 1, 0);
-    for (const auto& [i, j] : edges) ++first_[static_cast<std::size_t>(i) + 1], ++first_[static_cast<std::size_t>(j) + 1];
+    for (const auto& [i, j] : edges)
+        ++first_[static_cast<std::size_t>(i) + 1], ++first_[static_cast<std::size_t>(j) + 1];
     std::partial_sum(first_.begin(), first_.end(), first_.begin());
     forward_.assign(first_.begin(), first_.end() - 1);
     neighbour_.resize(2 * edges.size());
-    for (const auto& [i, j] : edges) neighbour_[static_cast<std::size_t>(forward_[static_cast<std::size_t>(j)]++)] = i;
+    for (const auto& [i, j] : edges)
+        neighbour_[static_cast<std::size_t>(forward_[static_cast<std::size_t>(j)]++)] = i;
     std::vector<std::int32_t> next = forward_;
-    for (const auto& [i, j] : edges) neighbour_[static_cast<std::size_t>(next[static_cast<std::size_t>(i)]++)] = j;
+    for (const auto& [i, j] : edges)
+        neighbour_[static_cast<std::size_t>(next[static_cast<std::size_t>(i)]++)] = j;
     const auto outer = target.lattice.outer_edges();
     outer_.assign(outer.begin(), outer.end());
-    LatticeView view{d, first_.data(), forward_.data(), neighbour_.data(), outer_.data(), target.coupling,
-                     target.site_constant, 0, {}};
+    LatticeView view{d,
+                     first_.data(),
+                     forward_.data(),
+                     neighbour_.data(),
+                     outer_.data(),
+                     target.coupling,
+                     target.site_constant,
+                     0,
+                     {}};
     for (std::size_t m = 0; m < target.site.size(); ++m) {
         view.site[m] = target.site[m];
         if (target.site[m] != 0) view.degree = static_cast<int>(m) + 1;
@@ -258,7 +289,8 @@ MixtureView EnergyLaw::mixture_view(const GaussianMixtureTarget& target) {
     return {components_.at(0).dimension, components_.size(), components_.data(), log_weight_.data()};
 }
 
-void energy(const Context& context, const Target& target, std::size_t count, const double* x, double* energies) {
+void energy(const Context& context, const Target& target, std::size_t count, const double* x,
+            double* energies) {
     energy_gradient(context, target, count, x, energies, nullptr);
 }
 
@@ -268,7 +300,8 @@ void energy_gradient(const Context& context, const Target& target, std::size_t c
     cpu::energy_gradient(context.isa(), context.threads(), law.view(), count, x, energies, gradients);
 }
 
-// Direct draws -------------------------------------------------------------------------------------------------
+// Direct draws
+// -------------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -301,7 +334,8 @@ void draw_mixture(const GaussianMixtureTarget& target, const Source& source, dou
     draw_gaussian(target.components[k], source, x);
 }
 
-// The toys: two uniforms and an index from slot 0, normals from slot 1. Constants of FFJORD (Grathwohl et al. 2019).
+// The toys: two uniforms and an index from slot 0, normals from slot 1. Constants of FFJORD (Grathwohl et al.
+// 2019).
 
 void draw_moons(double noise, const Source& source, double* x) {
     const RandomWords w = source.words(0);
@@ -351,11 +385,16 @@ void draw_checkerboard(const Source& source, double* x) {
 }
 
 void draw_toy(const ToyTarget& target, const Source& source, double* x) {
-    if (target.name == "moons") draw_moons(target.noise, source, x);
-    else if (target.name == "two_spirals") draw_two_spirals(source, x);
-    else if (target.name == "pinwheel") draw_pinwheel(source, x);
-    else if (target.name == "eight_gaussians") draw_eight_gaussians(source, x);
-    else draw_checkerboard(source, x);
+    if (target.name == "moons")
+        draw_moons(target.noise, source, x);
+    else if (target.name == "two_spirals")
+        draw_two_spirals(source, x);
+    else if (target.name == "pinwheel")
+        draw_pinwheel(source, x);
+    else if (target.name == "eight_gaussians")
+        draw_eight_gaussians(source, x);
+    else
+        draw_checkerboard(source, x);
 }
 
 } // namespace
@@ -363,18 +402,23 @@ void draw_toy(const ToyTarget& target, const Source& source, double* x) {
 void draw_direct(const Context& context, const Target& target, std::uint64_t seed, std::size_t first,
                  std::size_t count, double* x) {
     if (!target.can_draw_directly())
-        throw Error(ErrorKind::usage, fmt::format("draw: {} cannot be drawn directly, use hmc or tempering", target.kind));
+        throw Error(ErrorKind::usage,
+                    fmt::format("draw: {} cannot be drawn directly, use hmc or tempering", target.kind));
     require(first + count <= std::size_t{1} << 48, ErrorKind::usage, "draw: expected at most 2^48 samples");
     const std::size_t d = target.dimension();
     const auto most = static_cast<std::size_t>(context.threads());
-    const int team = static_cast<int>(std::clamp<std::size_t>(count * d / 4096, 1, most)); // some 50 microseconds each
+    const int team =
+        static_cast<int>(std::clamp<std::size_t>(count * d / 4096, 1, most)); // some 50 microseconds each
 #pragma omp parallel for schedule(static) num_threads(team)
     for (std::size_t n = 0; n < count; ++n) {
         const Source source{seed, first + n};
         double* row = x + n * d;
-        if (const auto* g = std::get_if<GaussianTarget>(&target.law)) draw_gaussian(*g, source, row);
-        else if (const auto* m = std::get_if<GaussianMixtureTarget>(&target.law)) draw_mixture(*m, source, row);
-        else draw_toy(std::get<ToyTarget>(target.law), source, row);
+        if (const auto* g = std::get_if<GaussianTarget>(&target.law))
+            draw_gaussian(*g, source, row);
+        else if (const auto* m = std::get_if<GaussianMixtureTarget>(&target.law))
+            draw_mixture(*m, source, row);
+        else
+            draw_toy(std::get<ToyTarget>(target.law), source, row);
     }
 }
 

@@ -20,8 +20,8 @@ struct Lattice {
     std::vector<std::size_t> shape;
     Boundary boundary = Boundary::free;
     std::size_t sites() const;
-    /// Nearest-neighbour edges (i < j) in lexicographic order, each once: an axis of two periodic sites has one edge, an
-    /// axis of one site none.
+    /// Nearest-neighbour edges (i < j) in lexicographic order, each once: an axis of two periodic sites has
+    /// one edge, an axis of one site none.
     std::vector<std::pair<int, int>> edges() const;
     /// Number of edges from each site to fixed zeros outside (boundary `zero`; otherwise zeros).
     std::vector<int> outer_edges() const;
@@ -30,7 +30,8 @@ struct Lattice {
     std::string describe() const; ///< e.g. "8x8 periodic"
 };
 
-/// U = sum_edges (J/2)(x_i - x_j)^2 + sum_i sum_m c_m x_i^m + constant * sites; `ginzburg_landau` is one of these.
+/// U = sum_edges (J/2)(x_i - x_j)^2 + sum_i sum_m c_m x_i^m + constant * sites; `ginzburg_landau` is one of
+/// these.
 struct LatticeTarget {
     Lattice lattice;
     double coupling = 1;      ///< J
@@ -80,32 +81,35 @@ struct Target {
     std::vector<std::size_t> sample_shape() const; ///< lattice shape or {dimension}
 };
 
-/// U = beta [ sum_edges (lambda/2) ((x_i - x_j)/spacing)^2 + sum_i (1 - x_i^2)^2 / (4 lambda) ] as a lattice target:
-/// J = beta lambda / spacing^2, c_0 = c_4 = g, c_2 = -2 g with g = beta / (4 lambda). All parameters positive.
+/// U = beta [ sum_edges (lambda/2) ((x_i - x_j)/spacing)^2 + sum_i (1 - x_i^2)^2 / (4 lambda) ] as a lattice
+/// target: J = beta lambda / spacing^2, c_0 = c_4 = g, c_2 = -2 g with g = beta / (4 lambda). All parameters
+/// positive.
 LatticeTarget ginzburg_landau(Lattice lattice, double lambda, double beta, double spacing);
-/// With the Cholesky factor. Throws Error(input) unless the covariance is d x d, symmetric (relative difference of
-/// entries <= 1e-12) and positive definite.
+/// With the Cholesky factor. Throws Error(input) unless the covariance is d x d, symmetric (relative
+/// difference of entries <= 1e-12) and positive definite.
 GaussianTarget gaussian(std::vector<double> mean, Array<double> covariance);
-/// Empty when exp(-U) can be normalised; otherwise why not ("highest power of site is odd", ...). A polynomial of
-/// degree 2 or less is judged by the eigenvalues 2 c_2 + J (lattice Laplacian).
+/// Empty when exp(-U) can be normalised; otherwise why not ("highest power of site is odd", ...). A
+/// polynomial of degree 2 or less is judged by the eigenvalues 2 c_2 + J (lattice Laplacian).
 std::string unbounded_reason(const LatticeTarget& target);
 
-/// Reads `[target] kind = ...` (design: docs/formats.md). Unknown keys, missing keys, wrong types and impossible values
-/// (negative lambda, a covariance that is not positive definite, U not bounded below, sites > 2^24) throw Error(input)
-/// naming file, line, key, expected and got. Other tables of the file are left to the caller. A `spacing` is a number or
-/// a fraction as text ("1/17").
+/// Reads `[target] kind = ...` (design: docs/formats.md). Unknown keys, missing keys, wrong types and
+/// impossible values (negative lambda, a covariance that is not positive definite, U not bounded below, sites
+/// > 2^24) throw Error(input) naming file, line, key, expected and got. Other tables of the file are left to
+/// the caller. A `spacing` is a number or a fraction as text ("1/17").
 Target read_target(const std::filesystem::path& path);
 /// The same from text; `source` stands for the path in messages.
 Target parse_target(std::string_view toml, const std::string& source);
 
-/// energies[n] = U(x_n) for row-major x of shape (count, d). Throws Error(usage) when the target has no energy.
-/// Parallel over rows; same bytes for any thread count and SIMD level. NaN or Inf where x is.
-void energy(const Context& context, const Target& target, std::size_t count, const double* x, double* energies);
+/// energies[n] = U(x_n) for row-major x of shape (count, d). Throws Error(usage) when the target has no
+/// energy. Parallel over rows; same bytes for any thread count and SIMD level. NaN or Inf where x is.
+void energy(const Context& context, const Target& target, std::size_t count, const double* x,
+            double* energies);
 /// The same with gradients (count, d).
 void energy_gradient(const Context& context, const Target& target, std::size_t count, const double* x,
                      double* energies, double* gradients);
-/// Draws samples [first, first + count) of the infinite sequence of this seed, for laws that can be drawn directly;
-/// Error(usage) for others. first + count <= 2^48. Parallel over rows; same bytes for any thread count and split.
+/// Draws samples [first, first + count) of the infinite sequence of this seed, for laws that can be drawn
+/// directly; Error(usage) for others. first + count <= 2^48. Parallel over rows; same bytes for any thread
+/// count and split.
 void draw_direct(const Context& context, const Target& target, std::uint64_t seed, std::size_t first,
                  std::size_t count, double* x);
 

@@ -36,13 +36,16 @@ class Reader {
     Reader(const toml::table& table, std::string source) : table_(table), source_(std::move(source)) {}
 
     [[noreturn]] void fail(const toml::node& node, const std::string& key, const std::string& message) const {
-        throw Error(ErrorKind::input, fmt::format("{}:{}: target.{}: {}", source_, node.source().begin.line, key, message));
+        throw Error(ErrorKind::input,
+                    fmt::format("{}:{}: target.{}: {}", source_, node.source().begin.line, key, message));
     }
-    [[noreturn]] void fail_expected(const toml::node& node, const std::string& key, const std::string& expected) const {
+    [[noreturn]] void fail_expected(const toml::node& node, const std::string& key,
+                                    const std::string& expected) const {
         fail(node, key, fmt::format("expected {}, got {}", expected, describe(node)));
     }
     [[noreturn]] void fail_whole(const std::string& message) const {
-        throw Error(ErrorKind::input, fmt::format("{}:{}: target: {}", source_, table_.source().begin.line, message));
+        throw Error(ErrorKind::input,
+                    fmt::format("{}:{}: target: {}", source_, table_.source().begin.line, message));
     }
 
     const toml::node* find(const std::string& key) {
@@ -54,7 +57,8 @@ class Reader {
         if (!node) fail_whole(fmt::format("missing key \"{}\"", key));
         return *node;
     }
-    double number(const toml::node& node, const std::string& key, const std::string& expected = "a finite number") const {
+    double number(const toml::node& node, const std::string& key,
+                  const std::string& expected = "a finite number") const {
         const auto value = node.is_number() ? node.value<double>() : std::nullopt;
         if (!value || !std::isfinite(*value)) fail_expected(node, key, expected);
         return *value;
@@ -80,14 +84,16 @@ class Reader {
             fail_expected(node, key, fmt::format("one of {}", fmt::join(allowed, ", ")));
         return value->get();
     }
-    const toml::array& list(const toml::node& node, const std::string& key, std::size_t length = SIZE_MAX) const {
+    const toml::array& list(const toml::node& node, const std::string& key,
+                            std::size_t length = SIZE_MAX) const {
         const toml::array* array = node.as_array();
         if (!array || array->empty()) fail_expected(node, key, "a non-empty array");
         if (length != SIZE_MAX && array->size() != length)
             fail(node, key, fmt::format("expected {} entries, got {}", length, array->size()));
         return *array;
     }
-    std::vector<double> numbers(const toml::node& node, const std::string& key, std::size_t length = SIZE_MAX) const {
+    std::vector<double> numbers(const toml::node& node, const std::string& key,
+                                std::size_t length = SIZE_MAX) const {
         std::vector<double> values;
         for (const toml::node& entry : list(node, key, length)) values.push_back(number(entry, key));
         return values;
@@ -102,8 +108,9 @@ class Reader {
         for (const auto& [key, node] : table_)
             if (!asked_.contains(std::string(key.str())))
                 throw Error(ErrorKind::input,
-                            fmt::format("{}:{}: target: unknown key \"{}\"; {} has {}", source_, node.source().begin.line,
-                                        std::string(key.str()), kind, fmt::join(asked_, ", ")));
+                            fmt::format("{}:{}: target: unknown key \"{}\"; {} has {}", source_,
+                                        node.source().begin.line, std::string(key.str()), kind,
+                                        fmt::join(asked_, ", ")));
     }
     const toml::table& table() const { return table_; }
 
@@ -117,7 +124,8 @@ Lattice read_lattice(Reader& reader) {
     Lattice lattice;
     const toml::node& shape = reader.need("shape");
     if (reader.list(shape, "shape").size() > 3) reader.fail(shape, "shape", "expected one to three axes");
-    for (const toml::node& axis : *shape.as_array()) lattice.shape.push_back(reader.count(axis, "shape", max_sites));
+    for (const toml::node& axis : *shape.as_array())
+        lattice.shape.push_back(reader.count(axis, "shape", max_sites));
     std::size_t sites = 1;
     for (const std::size_t n : lattice.shape) {
         if (sites > max_sites / n) reader.fail(shape, "shape", fmt::format("expected at most 2^24 sites"));
@@ -132,7 +140,8 @@ Lattice read_lattice(Reader& reader) {
 
 Json lattice_json(const Lattice& lattice, const std::string& kind) {
     const char* names[] = {"periodic", "free", "zero"};
-    return {{"kind", kind}, {"shape", lattice.shape}, {"boundary", names[static_cast<int>(lattice.boundary)]}};
+    return {
+        {"kind", kind}, {"shape", lattice.shape}, {"boundary", names[static_cast<int>(lattice.boundary)]}};
 }
 
 /// A positive number, or a fraction of two as text: "1/17".
@@ -156,7 +165,8 @@ double read_spacing(Reader& reader) {
 
 TargetVariant read_ginzburg_landau(Reader& reader, Json& json) {
     Lattice lattice = read_lattice(reader);
-    const double lambda = reader.positive("lambda"), beta = reader.positive("beta"), spacing = read_spacing(reader);
+    const double lambda = reader.positive("lambda"), beta = reader.positive("beta"),
+                 spacing = read_spacing(reader);
     json = lattice_json(lattice, "ginzburg_landau");
     json["lambda"] = lambda, json["beta"] = beta, json["spacing"] = spacing;
     LatticeTarget target = ginzburg_landau(std::move(lattice), lambda, beta, spacing);
@@ -170,7 +180,9 @@ TargetVariant read_lattice_target(Reader& reader, Json& json) {
     const toml::node* site = reader.find("site");
     if (site && !(site->is_array() && site->as_array()->empty())) target.site = reader.numbers(*site, "site");
     if (target.site.size() > max_site_degree)
-        reader.fail(*site, "site", fmt::format("expected at most {} coefficients, got {}", max_site_degree, target.site.size()));
+        reader.fail(
+            *site, "site",
+            fmt::format("expected at most {} coefficients, got {}", max_site_degree, target.site.size()));
     const std::string reason = unbounded_reason(target);
     if (!reason.empty()) {
         const std::string message = "U is not bounded below, exp(-U) cannot be normalised: " + reason;
@@ -193,7 +205,9 @@ GaussianTarget read_component(Reader& reader, const toml::node& mean_node, const
                               const toml::node& covariance_node, const std::string& covariance_key) {
     std::vector<double> mean = reader.numbers(mean_node, mean_key);
     const std::size_t d = mean.size();
-    if (d > max_dense) reader.fail(mean_node, mean_key, fmt::format("expected at most {} coordinates, got {}", max_dense, d));
+    if (d > max_dense)
+        reader.fail(mean_node, mean_key,
+                    fmt::format("expected at most {} coordinates, got {}", max_dense, d));
     Array<double> covariance(d, d);
     std::size_t i = 0;
     for (const toml::node& row : reader.list(covariance_node, covariance_key, d)) {
@@ -231,16 +245,19 @@ TargetVariant read_mixture(Reader& reader, Json& json) {
         target.components.push_back(read_component(reader, means[i], "means", covariances[i], "covariances"));
         const GaussianTarget& component = target.components.back();
         if (component.mean.size() != target.components[0].mean.size())
-            reader.fail(means[i], "means", fmt::format("expected {} numbers as in the first, got {}",
-                                                       target.components[0].mean.size(), component.mean.size()));
-        json["means"].push_back(component.mean), json["covariances"].push_back(matrix_json(component.covariance));
+            reader.fail(means[i], "means",
+                        fmt::format("expected {} numbers as in the first, got {}",
+                                    target.components[0].mean.size(), component.mean.size()));
+        json["means"].push_back(component.mean),
+            json["covariances"].push_back(matrix_json(component.covariance));
     }
     return target;
 }
 
 TargetVariant read_double_well(Reader& reader, Json& json) {
     DoubleWellTarget target;
-    if (const toml::node* d = reader.find("dimension")) target.dimension = reader.count(*d, "dimension", max_sites);
+    if (const toml::node* d = reader.find("dimension"))
+        target.dimension = reader.count(*d, "dimension", max_sites);
     target.a = reader.positive_or("a", target.a);
     target.b = reader.number_or("b", target.b);
     json = {{"kind", "double_well"}, {"dimension", target.dimension}, {"a", target.a}, {"b", target.b}};
@@ -256,7 +273,11 @@ TargetVariant read_many_well(Reader& reader, Json& json) {
     target.a = reader.positive_or("a", target.a);
     target.b = reader.number_or("b", target.b);
     target.c = reader.number_or("c", target.c);
-    json = {{"kind", "many_well"}, {"dimension", target.dimension}, {"a", target.a}, {"b", target.b}, {"c", target.c}};
+    json = {{"kind", "many_well"},
+            {"dimension", target.dimension},
+            {"a", target.a},
+            {"b", target.b},
+            {"c", target.c}};
     return target;
 }
 
@@ -279,13 +300,17 @@ const char* const checkerboard = "checkerboard";
 
 using Read = TargetVariant (*)(Reader&, Json&);
 const std::map<std::string, Read>& kinds() {
-    static const std::map<std::string, Read> table{
-        {"ginzburg_landau", read_ginzburg_landau}, {"lattice", read_lattice_target},
-        {"gaussian", read_gaussian},               {"gaussian_mixture", read_mixture},
-        {"double_well", read_double_well},         {"many_well", read_many_well},
-        {"moons", read_moons},                     {"two_spirals", read_toy<two_spirals>},
-        {"pinwheel", read_toy<pinwheel>},          {"eight_gaussians", read_toy<eight_gaussians>},
-        {"checkerboard", read_toy<checkerboard>}};
+    static const std::map<std::string, Read> table{{"ginzburg_landau", read_ginzburg_landau},
+                                                   {"lattice", read_lattice_target},
+                                                   {"gaussian", read_gaussian},
+                                                   {"gaussian_mixture", read_mixture},
+                                                   {"double_well", read_double_well},
+                                                   {"many_well", read_many_well},
+                                                   {"moons", read_moons},
+                                                   {"two_spirals", read_toy<two_spirals>},
+                                                   {"pinwheel", read_toy<pinwheel>},
+                                                   {"eight_gaussians", read_toy<eight_gaussians>},
+                                                   {"checkerboard", read_toy<checkerboard>}};
     return table;
 }
 
@@ -300,7 +325,8 @@ Target parse_target(std::string_view toml, const std::string& source) {
                                                   error.source().begin.column, error.description()));
     }
     const toml::node* node = file.get("target");
-    if (!node) throw Error(ErrorKind::input, fmt::format("{}: expected a table [target], found none", source));
+    if (!node)
+        throw Error(ErrorKind::input, fmt::format("{}: expected a table [target], found none", source));
     if (!node->is_table())
         throw Error(ErrorKind::input, fmt::format("{}:{}: target: expected a table [target], got {}", source,
                                                   node->source().begin.line, describe(*node)));

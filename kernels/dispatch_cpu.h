@@ -12,13 +12,15 @@ namespace dynkin::cpu {
 #endif
 
 #if defined(__x86_64__)
-template <class Body> [[gnu::target(DYNKIN_TARGET_AVX512), gnu::flatten]] void run_avx512(const Body& body) { body(); }
+template <class Body> [[gnu::target(DYNKIN_TARGET_AVX512), gnu::flatten]] void run_avx512(const Body& body) {
+    body();
+}
 template <class Body> [[gnu::target("avx2,fma"), gnu::flatten]] void run_avx2(const Body& body) { body(); }
 #endif
 template <class Body> [[gnu::flatten]] void run_baseline(const Body& body) { body(); }
 
-/// Calls body() with everything it calls inlined and compiled for `isa` (never `automatic` in a Context). The body
-/// holds raw loops only: what throws or allocates stays outside.
+/// Calls body() with everything it calls inlined and compiled for `isa` (never `automatic` in a Context). The
+/// body holds raw loops only: what throws or allocates stays outside.
 template <class Body> void with_isa(Isa isa, const Body& body) {
 #if defined(__x86_64__)
     if (isa == Isa::avx512) return run_avx512(body);

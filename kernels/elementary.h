@@ -1,5 +1,6 @@
-// elementary.h - log, exp, sine and cosine without tables, branches or fused multiply-adds: loops over them vectorise,
-// and they give the same bits on every machine and at every SIMD level, which libm does not promise.
+// elementary.h - log, exp, sine and cosine without tables, branches or fused multiply-adds: loops over them
+// vectorise, and they give the same bits on every machine and at every SIMD level, which libm does not
+// promise.
 #pragma once
 #include "portable.h"
 #include <bit>
@@ -9,13 +10,15 @@
 
 namespace dynkin {
 
-/// log(x), within 1 ulp (fdlibm e_log.c: x = 2^k (1 + f), atanh series in s = f/(2 + f)); -inf from 0 to 2^-1022,
-/// NaN for NaN and x < 0.
+/// log(x), within 1 ulp (fdlibm e_log.c: x = 2^k (1 + f), atanh series in s = f/(2 + f)); -inf from 0 to
+/// 2^-1022, NaN for NaN and x < 0.
 DYNKIN_HD double portable_log(double x) {
-    constexpr double infinity = std::numeric_limits<double>::infinity(), largest = std::numeric_limits<double>::max();
+    constexpr double infinity = std::numeric_limits<double>::infinity(),
+                     largest = std::numeric_limits<double>::max();
     constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
     const std::uint64_t bits = std::bit_cast<std::uint64_t>(x);
-    const std::uint64_t shifted = bits - 0x3fe6a09e667f3bcdull + (1024ull << 52); // k + 1024 in the exponent field
+    const std::uint64_t shifted =
+        bits - 0x3fe6a09e667f3bcdull + (1024ull << 52); // k + 1024 in the exponent field
     const std::uint64_t exponent = shifted >> 52;
     const double f = std::bit_cast<double>(bits - (exponent << 52) + (1024ull << 52)) - 1.0;
     const double k = std::bit_cast<double>(exponent | 0x4330000000000000ull) - (0x1p52 + 1024.0);
@@ -28,7 +31,8 @@ DYNKIN_HD double portable_log(double x) {
     r = r * z + 3.999999999940941908e-01;
     r = r * z + 6.666666666666735130e-01;
     r = r * z;
-    const double value = k * 6.93147180369123816490e-01 - ((half - (s * (half + r) + k * 1.90821492927058770002e-10)) - f);
+    const double value =
+        k * 6.93147180369123816490e-01 - ((half - (s * (half + r) + k * 1.90821492927058770002e-10)) - f);
     const double below = x >= 0.0 ? -infinity : not_a_number;
     return x > largest ? infinity : (x >= 0x1p-1022 ? value : below);
 }
@@ -83,7 +87,8 @@ DYNKIN_HD void sincos_turns(double u, double& sine, double& cosine) {
     cosine = ((turn + 1u) & 2u) != 0 ? -b : b;
 }
 
-/// Box-Muller as in normal_pair() of philox.h, for loops over many: (0, 1) uniforms in, two independent normals out.
+/// Box-Muller as in normal_pair() of philox.h, for loops over many: (0, 1) uniforms in, two independent
+/// normals out.
 DYNKIN_HD void normals_from_uniforms(double u, double v, double& first, double& second) {
     const double radius = std::sqrt(-2.0 * portable_log(u));
     double sine, cosine;

@@ -1,4 +1,5 @@
-// energy.h - energies and forces of the targets: each formula once, for host and device, and the views they read.
+// energy.h - energies and forces of the targets: each formula once, for host and device, and the views they
+// read.
 #pragma once
 #include "engine/context.h"
 #include "portable.h"
@@ -74,17 +75,21 @@ DYNKIN_HD double double_well_energy(double a, double b, double x) {
     const double w = x * x - 1.0;
     return a * w * w + b * x;
 }
-DYNKIN_HD double double_well_gradient(double a, double b, double x) { return 4.0 * a * x * (x * x - 1.0) + b; }
-DYNKIN_HD double many_well_energy(double a, double b, double c, double x) { return ((a * x * x - b) * x + c) * x; }
+DYNKIN_HD double double_well_gradient(double a, double b, double x) {
+    return 4.0 * a * x * (x * x - 1.0) + b;
+}
+DYNKIN_HD double many_well_energy(double a, double b, double c, double x) {
+    return ((a * x * x - b) * x + c) * x;
+}
 DYNKIN_HD double many_well_gradient(double a, double b, double c, double x) {
     return (4.0 * a * x * x - 2.0 * b) * x + c;
 }
 
 namespace cpu {
 
-/// energies[n] = U(x_n), and gradients (count, d) unless null, for row-major x (count, d). Rows go in tiles of 8, one row
-/// a lane, so each row's result depends on that row alone. Cost of the lattice per site and row, with z neighbours:
-/// energy 2 degree + 2z + 2 flops, gradient 2 degree + z + 2.
+/// energies[n] = U(x_n), and gradients (count, d) unless null, for row-major x (count, d). Rows go in tiles
+/// of 8, one row a lane, so each row's result depends on that row alone. Cost of the lattice per site and
+/// row, with z neighbours: energy 2 degree + 2z + 2 flops, gradient 2 degree + z + 2.
 void energy_gradient(Isa isa, int threads, const EnergyView& law, std::size_t count, const double* x,
                      double* energies, double* gradients);
 

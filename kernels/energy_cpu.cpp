@@ -1,4 +1,5 @@
-// energy_cpu.cpp - energies and gradients of rows of samples on the CPU; formulas in energy.h, tiles in energy_cpu.h.
+// energy_cpu.cpp - energies and gradients of rows of samples on the CPU; formulas in energy.h, tiles in
+// energy_cpu.h.
 #include "energy_cpu.h"
 #include "dispatch_cpu.h"
 #include <vector>
@@ -36,13 +37,14 @@ template <class View> struct Tile {
     }
 };
 
-template <class View>
-void run_tiles(Isa isa, int threads, const View& law, std::size_t scratch, std::size_t count, const double* x,
-               double* energies, double* gradients) {
+template <class View> void run_tiles(Isa isa, int threads, const View& law, std::size_t scratch,
+                                     std::size_t count, const double* x, double* energies,
+                                     double* gradients) {
     const std::size_t d = law.dimension;
     const std::size_t tiles = (count + width - 1) / width;
     // A thread is woken for no less than some 50 microseconds of work.
-    const int team = static_cast<int>(std::clamp<std::size_t>(count * d / 16384, 1, static_cast<std::size_t>(threads)));
+    const int team =
+        static_cast<int>(std::clamp<std::size_t>(count * d / 16384, 1, static_cast<std::size_t>(threads)));
 #pragma omp parallel num_threads(team)
     {
         std::vector<double> memory((2 * d + scratch) * width);
@@ -50,8 +52,9 @@ void run_tiles(Isa isa, int threads, const View& law, std::size_t scratch, std::
 #pragma omp for schedule(static)
         for (std::size_t t = 0; t < tiles; ++t) {
             const std::size_t first = t * width;
-            with_isa(isa, Tile<View>{law, std::min<std::size_t>(width, count - first), x + first * d, energies + first,
-                                     gradients ? gradients + first * d : nullptr, position, force, rest});
+            with_isa(isa, Tile<View>{law, std::min<std::size_t>(width, count - first), x + first * d,
+                                     energies + first, gradients ? gradients + first * d : nullptr, position,
+                                     force, rest});
         }
     }
 }
@@ -61,7 +64,9 @@ void run_tiles(Isa isa, int threads, const View& law, std::size_t scratch, std::
 void energy_gradient(Isa isa, int threads, const EnergyView& law, std::size_t count, const double* x,
                      double* energies, double* gradients) {
     const std::size_t scratch = scratch_per_lane(law);
-    std::visit([&](const auto& view) { run_tiles(isa, threads, view, scratch, count, x, energies, gradients); }, law);
+    std::visit(
+        [&](const auto& view) { run_tiles(isa, threads, view, scratch, count, x, energies, gradients); },
+        law);
 }
 
 } // namespace dynkin::cpu

@@ -1,6 +1,6 @@
-// energy_cpu.h - the loops of energy.h over a tile of W samples, element (i, lane) at i * W + lane: energies and
-// gradients, one lane a sample. Private to energy_cpu.cpp and hmc_cpu.cpp. No sum crosses lanes, nothing is contracted:
-// the bits are the same for every W and SIMD level.
+// energy_cpu.h - the loops of energy.h over a tile of W samples, element (i, lane) at i * W + lane: energies
+// and gradients, one lane a sample. Private to energy_cpu.cpp and hmc_cpu.cpp. No sum crosses lanes, nothing
+// is contracted: the bits are the same for every W and SIMD level.
 #pragma once
 #include "elementary.h"
 #include "energy.h"
@@ -14,7 +14,8 @@ inline std::size_t scratch_per_lane(const EnergyView& law) {
     return std::holds_alternative<GaussianView>(law) ? dimension(law) : 0;
 }
 
-// Lattice ------------------------------------------------------------------------------------------------------
+// Lattice
+// ------------------------------------------------------------------------------------------------------
 
 template <int W, int Degree, int Neighbours>
 inline void lattice_gradient_site(const LatticeView& law, std::size_t i, const double* x, double* g) {
@@ -25,21 +26,38 @@ inline void lattice_gradient_site(const LatticeView& law, std::size_t i, const d
 #pragma omp simd
     for (int lane = 0; lane < W; ++lane) {
         double sum = 0;
-        for (int n = 0; n < Neighbours; ++n) sum += x[static_cast<std::size_t>(list[n]) * W + static_cast<std::size_t>(lane)];
-        out[lane] = site_gradient<Degree>(law.site, own[lane]) + edge_gradient(law.coupling, links, own[lane], sum);
+        for (int n = 0; n < Neighbours; ++n)
+            sum += x[static_cast<std::size_t>(list[n]) * W + static_cast<std::size_t>(lane)];
+        out[lane] =
+            site_gradient<Degree>(law.site, own[lane]) + edge_gradient(law.coupling, links, own[lane], sum);
     }
 }
 
-template <int W, int Degree> inline void lattice_gradient(const LatticeView& law, const double* x, double* g) {
+template <int W, int Degree>
+inline void lattice_gradient(const LatticeView& law, const double* x, double* g) {
     for (std::size_t i = 0; i < law.dimension; ++i) {
         switch (law.first[i + 1] - law.first[i]) {
-        case 0: lattice_gradient_site<W, Degree, 0>(law, i, x, g); break;
-        case 1: lattice_gradient_site<W, Degree, 1>(law, i, x, g); break;
-        case 2: lattice_gradient_site<W, Degree, 2>(law, i, x, g); break;
-        case 3: lattice_gradient_site<W, Degree, 3>(law, i, x, g); break;
-        case 4: lattice_gradient_site<W, Degree, 4>(law, i, x, g); break;
-        case 5: lattice_gradient_site<W, Degree, 5>(law, i, x, g); break;
-        default: lattice_gradient_site<W, Degree, 6>(law, i, x, g); break;
+        case 0:
+            lattice_gradient_site<W, Degree, 0>(law, i, x, g);
+            break;
+        case 1:
+            lattice_gradient_site<W, Degree, 1>(law, i, x, g);
+            break;
+        case 2:
+            lattice_gradient_site<W, Degree, 2>(law, i, x, g);
+            break;
+        case 3:
+            lattice_gradient_site<W, Degree, 3>(law, i, x, g);
+            break;
+        case 4:
+            lattice_gradient_site<W, Degree, 4>(law, i, x, g);
+            break;
+        case 5:
+            lattice_gradient_site<W, Degree, 5>(law, i, x, g);
+            break;
+        default:
+            lattice_gradient_site<W, Degree, 6>(law, i, x, g);
+            break;
         }
     }
 }
@@ -62,15 +80,20 @@ template <int W, int Degree> inline void lattice_energy(const LatticeView& law, 
 }
 
 template <int W> inline void gradient(const LatticeView& law, const double* x, double* g, double*) {
-    if (law.degree <= 4) lattice_gradient<W, 4>(law, x, g);
-    else lattice_gradient<W, max_site_degree>(law, x, g);
+    if (law.degree <= 4)
+        lattice_gradient<W, 4>(law, x, g);
+    else
+        lattice_gradient<W, max_site_degree>(law, x, g);
 }
 template <int W> inline void energy(const LatticeView& law, const double* x, double* u, double*) {
-    if (law.degree <= 4) lattice_energy<W, 4>(law, x, u);
-    else lattice_energy<W, max_site_degree>(law, x, u);
+    if (law.degree <= 4)
+        lattice_energy<W, 4>(law, x, u);
+    else
+        lattice_energy<W, max_site_degree>(law, x, u);
 }
 
-// Gaussians ----------------------------------------------------------------------------------------------------
+// Gaussians
+// ----------------------------------------------------------------------------------------------------
 
 /// y = L^-1 (x - mean), by forward substitution.
 template <int W> inline void whiten(const GaussianView& law, const double* x, double* y) {
@@ -111,7 +134,9 @@ template <int W> inline void half_square(const GaussianView& law, const double* 
     for (int lane = 0; lane < W; ++lane) u[lane] = law.log_normaliser;
     for (std::size_t i = 0; i < law.dimension; ++i) {
 #pragma omp simd
-        for (int lane = 0; lane < W; ++lane) u[lane] += 0.5 * y[i * W + static_cast<std::size_t>(lane)] * y[i * W + static_cast<std::size_t>(lane)];
+        for (int lane = 0; lane < W; ++lane)
+            u[lane] +=
+                0.5 * y[i * W + static_cast<std::size_t>(lane)] * y[i * W + static_cast<std::size_t>(lane)];
     }
 }
 
@@ -125,10 +150,12 @@ template <int W> inline void energy(const GaussianView& law, const double* x, do
     half_square<W>(law, scratch, u);
 }
 
-// Mixtures -----------------------------------------------------------------------------------------------------
+// Mixtures
+// -----------------------------------------------------------------------------------------------------
 
 /// Leaves log_weight_k - U_k in terms[k W + lane] and u = -log sum_k exp(terms).
-template <int W> inline void mixture_terms(const MixtureView& law, const double* x, double* u, double* y, double* terms) {
+template <int W>
+inline void mixture_terms(const MixtureView& law, const double* x, double* u, double* y, double* terms) {
     for (std::size_t k = 0; k < law.components; ++k) {
         double* term = terms + k * W;
         energy<W>(law.component[k], x, term, y);
@@ -156,18 +183,21 @@ template <int W> inline void gradient(const MixtureView& law, const double* x, d
         gradient<W>(law.component[k], x, scratch, nullptr);
         for (std::size_t lane = 0; lane < W; ++lane) {
             const double responsibility = portable_exp(terms[k * W + lane] + u[lane]);
-            for (std::size_t i = 0; i < law.dimension; ++i) g[i * W + lane] += responsibility * scratch[i * W + lane];
+            for (std::size_t i = 0; i < law.dimension; ++i)
+                g[i * W + lane] += responsibility * scratch[i * W + lane];
         }
     }
 }
 
-// Separable wells ----------------------------------------------------------------------------------------------
+// Separable wells
+// ----------------------------------------------------------------------------------------------
 
 template <int W> inline void energy(const DoubleWellView& law, const double* x, double* u, double*) {
     for (int lane = 0; lane < W; ++lane) u[lane] = 0;
     for (std::size_t i = 0; i < law.dimension; ++i) {
 #pragma omp simd
-        for (int lane = 0; lane < W; ++lane) u[lane] += double_well_energy(law.a, law.b, x[i * W + static_cast<std::size_t>(lane)]);
+        for (int lane = 0; lane < W; ++lane)
+            u[lane] += double_well_energy(law.a, law.b, x[i * W + static_cast<std::size_t>(lane)]);
     }
 }
 template <int W> inline void gradient(const DoubleWellView& law, const double* x, double* g, double*) {
@@ -180,7 +210,8 @@ template <int W> inline void energy(const ManyWellView& law, const double* x, do
         const double *well = x + i * W, *quadratic = well + W;
 #pragma omp simd
         for (int lane = 0; lane < W; ++lane)
-            u[lane] += many_well_energy(law.a, law.b, law.c, well[lane]) + 0.5 * quadratic[lane] * quadratic[lane];
+            u[lane] +=
+                many_well_energy(law.a, law.b, law.c, well[lane]) + 0.5 * quadratic[lane] * quadratic[lane];
     }
 }
 template <int W> inline void gradient(const ManyWellView& law, const double* x, double* g, double*) {

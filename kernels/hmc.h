@@ -1,7 +1,8 @@
-// hmc.h - Hamiltonian Monte Carlo on a block of chains, with replicas at several temperatures; loops in hmc_cpu.cpp.
+// hmc.h - Hamiltonian Monte Carlo on a block of chains, with replicas at several temperatures; loops in
+// hmc_cpu.cpp.
 #pragma once
-#include "engine/context.h"
 #include "energy.h"
+#include "engine/context.h"
 #include <cstddef>
 #include <cstdint>
 
@@ -11,26 +12,27 @@ namespace dynkin {
 /// q' = -beta scale_i dU/dx_i, so that 1/scale^2 is the diagonal mass.
 struct HmcLevel {
     double beta = 1;
-    double step = 0.1;             ///< leapfrog step; each chain and iteration uses step * U(0.8, 1.2) * factor
-    double leapfrog = 8;           ///< mean number of steps; each iteration takes leapfrog * U(0.5, 1.5), rounded, >= 1
+    double step = 0.1;   ///< leapfrog step; each chain and iteration uses step * U(0.8, 1.2) * factor
+    double leapfrog = 8; ///< mean number of steps; each iteration takes leapfrog * U(0.5, 1.5), rounded, >= 1
     const double* scale = nullptr; ///< one per coordinate
 };
 
-/// `lanes` neighbouring chains at all levels. x and gradient: (levels, d, lanes); the others: (levels, lanes).
+/// `lanes` neighbouring chains at all levels. x and gradient: (levels, d, lanes); the others: (levels,
+/// lanes).
 struct HmcBlock {
-    int lanes = 8;                 ///< 8 or 16
+    int lanes = 8; ///< 8 or 16
     int levels = 1;
     std::uint64_t first_chain = 0;
     double *x, *gradient, *energy;
-    const double* factor;          ///< per chain, times the step (burn-in); 1 otherwise
-    double* acceptance;            ///< out: probability in the last iteration
-    double* acceptance_sum;        ///< added to
-    double* swap_sum;              ///< (levels - 1, lanes), probabilities added to
-    double* scratch;               ///< hmc_scratch() doubles
+    const double* factor;   ///< per chain, times the step (burn-in); 1 otherwise
+    double* acceptance;     ///< out: probability in the last iteration
+    double* acceptance_sum; ///< added to
+    double* swap_sum;       ///< (levels - 1, lanes), probabilities added to
+    double* scratch;        ///< hmc_scratch() doubles
 };
 
-/// Iterations [first, first + count) of the run; with `swaps`, pairs of levels k, k+1 with k = iteration mod 2, mod 2 ...
-/// exchange states after each (deterministic even-odd, Okabe et al. 2001).
+/// Iterations [first, first + count) of the run; with `swaps`, pairs of levels k, k+1 with k = iteration mod
+/// 2, mod 2 ... exchange states after each (deterministic even-odd, Okabe et al. 2001).
 struct HmcSpan {
     std::uint64_t seed = 0;
     std::uint32_t first = 0, count = 1;
@@ -52,10 +54,12 @@ std::size_t hmc_scratch(const EnergyView& law, int lanes);
 /// Sets energy and gradient of a block from x.
 void hmc_refresh(Isa isa, const EnergyView& law, const HmcBlock& block);
 
-/// Neal (2011), Handbook of MCMC, ch. 5: leapfrog, Metropolis test on H = beta U + |q|^2 / 2. Moves whose H is not finite
-/// are rejected. Random numbers are keyed (level << 32 | chain, iteration): nothing depends on blocks or threads.
-/// Flops per chain and coordinate of an iteration of n steps, on a lattice with z neighbours: n (2 degree + z + 8) + 100.
-void hmc_advance(Isa isa, const EnergyView& law, const HmcLevel* levels, const HmcSpan& span, const HmcBlock& block);
+/// Neal (2011), Handbook of MCMC, ch. 5: leapfrog, Metropolis test on H = beta U + |q|^2 / 2. Moves whose H
+/// is not finite are rejected. Random numbers are keyed (level << 32 | chain, iteration): nothing depends on
+/// blocks or threads. Flops per chain and coordinate of an iteration of n steps, on a lattice with z
+/// neighbours: n (2 degree + z + 8) + 100.
+void hmc_advance(Isa isa, const EnergyView& law, const HmcLevel* levels, const HmcSpan& span,
+                 const HmcBlock& block);
 
 } // namespace cpu
 } // namespace dynkin

@@ -1,26 +1,28 @@
 // hmc_cpu.cpp - Hamiltonian Monte Carlo on tiles of W chains, one lane a chain; contract in hmc.h.
-#include "hmc.h"
-#include "engine/random.h"
 #include "dispatch_cpu.h"
 #include "energy_cpu.h"
+#include "engine/random.h"
+#include "hmc.h"
 #include "philox.h"
 #include <cstring>
 
 namespace dynkin::cpu {
 namespace {
 
-std::uint64_t walker(int level, std::uint64_t chain) { return static_cast<std::uint64_t>(level) << 32 | chain; }
+std::uint64_t walker(int level, std::uint64_t chain) {
+    return static_cast<std::uint64_t>(level) << 32 | chain;
+}
 
 /// Standard normal momenta for coordinates 0 .. d-1 of W chains; adds |q|^2 / 2 to kinetic.
-template <int W>
-inline void draw_momenta(std::size_t d, std::uint64_t seed, std::uint64_t first_walker, std::uint32_t iteration,
-                         double* q, double* kinetic) {
+template <int W> inline void draw_momenta(std::size_t d, std::uint64_t seed, std::uint64_t first_walker,
+                                          std::uint32_t iteration, double* q, double* kinetic) {
     for (std::size_t i = 0; i < d; i += 4) {
         alignas(64) double normal[4][W];
 #pragma omp simd
         for (int lane = 0; lane < W; ++lane) {
-            const RandomWords w = philox(seed, Stream::chain_momentum, first_walker + static_cast<std::uint64_t>(lane),
-                                         iteration, static_cast<std::uint32_t>(i / 4));
+            const RandomWords w =
+                philox(seed, Stream::chain_momentum, first_walker + static_cast<std::uint64_t>(lane),
+                       iteration, static_cast<std::uint32_t>(i / 4));
             normals_from_uniforms(uniform(w.v[0]), uniform(w.v[1]), normal[0][lane], normal[1][lane]);
             normals_from_uniforms(uniform(w.v[2]), uniform(w.v[3]), normal[2][lane], normal[3][lane]);
         }
@@ -41,9 +43,8 @@ template <int W> struct Lanes {
 };
 
 /// q -= weight kick s_i g_i; x += step s_i q: a kick, then a drift.
-template <int W>
-inline void kick_drift(std::size_t d, const double* scale, const Lanes<W>& lanes, double weight, const double* g,
-                       double* q, double* x) {
+template <int W> inline void kick_drift(std::size_t d, const double* scale, const Lanes<W>& lanes,
+                                        double weight, const double* g, double* q, double* x) {
     for (std::size_t i = 0; i < d; ++i) {
         const double s = scale[i], ws = weight * s;
 #pragma omp simd
@@ -56,9 +57,8 @@ inline void kick_drift(std::size_t d, const double* scale, const Lanes<W>& lanes
 }
 
 /// The last half kick; adds |q|^2 / 2 to kinetic.
-template <int W>
-inline void last_kick(std::size_t d, const double* scale, const Lanes<W>& lanes, const double* g, const double* q,
-                      double* kinetic) {
+template <int W> inline void last_kick(std::size_t d, const double* scale, const Lanes<W>& lanes,
+                                       const double* g, const double* q, double* kinetic) {
     for (std::size_t i = 0; i < d; ++i) {
         const double half = 0.5 * scale[i];
 #pragma omp simd
@@ -71,12 +71,13 @@ inline void last_kick(std::size_t d, const double* scale, const Lanes<W>& lanes,
 }
 
 /// Draws step sizes and Metropolis thresholds log u of the lanes; returns the number of leapfrog steps.
-template <int W>
-inline int draw_scalars(const HmcLevel& level, std::uint64_t seed, int index, std::uint64_t first_chain,
-                        std::uint32_t iteration, const double* factor, Lanes<W>& lanes) {
+template <int W> inline int draw_scalars(const HmcLevel& level, std::uint64_t seed, int index,
+                                         std::uint64_t first_chain, std::uint32_t iteration,
+                                         const double* factor, Lanes<W>& lanes) {
     for (int lane = 0; lane < W; ++lane) {
-        const RandomWords w = philox(seed, Stream::chain_accept, walker(index, first_chain) + static_cast<std::uint64_t>(lane),
-                                     iteration, 0);
+        const RandomWords w =
+            philox(seed, Stream::chain_accept, walker(index, first_chain) + static_cast<std::uint64_t>(lane),
+                   iteration, 0);
         lanes.test[lane] = portable_log(uniform(w.v[0]));
         lanes.step[lane] = level.step * factor[lane] * step_jitter(uniform(w.v[1]));
         lanes.kick[lane] = lanes.step[lane] * level.beta;
@@ -87,12 +88,12 @@ inline int draw_scalars(const HmcLevel& level, std::uint64_t seed, int index, st
 }
 
 /// Metropolis test of every lane; puts the old state back where it fails.
-template <int W>
-inline void accept_or_restore(std::size_t d, double beta, const Lanes<W>& lanes, const double* old_x,
-                              const double* old_g, double* x, double* g, double* u, double* acceptance,
-                              double* acceptance_sum) {
+template <int W> inline void accept_or_restore(std::size_t d, double beta, const Lanes<W>& lanes,
+                                               const double* old_x, const double* old_g, double* x, double* g,
+                                               double* u, double* acceptance, double* acceptance_sum) {
     for (int lane = 0; lane < W; ++lane) {
-        const double fall = (beta * u[lane] + lanes.before[lane]) - (beta * lanes.proposed[lane] + lanes.after[lane]);
+        const double fall =
+            (beta * u[lane] + lanes.before[lane]) - (beta * lanes.proposed[lane] + lanes.after[lane]);
         const bool finite = std::isfinite(fall);
         acceptance[lane] = !finite ? 0.0 : (fall >= 0 ? 1.0 : portable_exp(fall));
         acceptance_sum[lane] += acceptance[lane];
@@ -108,15 +109,16 @@ inline void accept_or_restore(std::size_t d, double beta, const Lanes<W>& lanes,
     }
 }
 
-template <int W, class View>
-inline void move_tile(const View& law, const HmcLevel& level, std::uint64_t seed, int index, std::uint32_t iteration,
-                      const HmcBlock& block) {
+template <int W, class View> inline void move_tile(const View& law, const HmcLevel& level, std::uint64_t seed,
+                                                   int index, std::uint32_t iteration,
+                                                   const HmcBlock& block) {
     const std::size_t d = law.dimension, size = d * W;
     const auto l = static_cast<std::size_t>(index);
     double *x = block.x + l * size, *g = block.gradient + l * size, *u = block.energy + l * W;
     double *q = block.scratch, *old_x = q + size, *old_g = old_x + size, *rest = old_g + size;
     Lanes<W> lanes;
-    const int steps = draw_scalars<W>(level, seed, index, block.first_chain, iteration, block.factor + l * W, lanes);
+    const int steps =
+        draw_scalars<W>(level, seed, index, block.first_chain, iteration, block.factor + l * W, lanes);
     draw_momenta<W>(d, seed, walker(index, block.first_chain), iteration, q, lanes.before);
     std::memcpy(old_x, x, size * sizeof(double));
     std::memcpy(old_g, g, size * sizeof(double));
@@ -131,9 +133,8 @@ inline void move_tile(const View& law, const HmcLevel& level, std::uint64_t seed
 }
 
 /// Exchanges of neighbouring levels, with probability min(1, exp((beta_k - beta_k+1)(U_k - U_k+1))).
-template <int W>
-inline void swap_levels(std::size_t d, const HmcLevel* levels, std::uint64_t seed, std::uint32_t iteration,
-                        const HmcBlock& block) {
+template <int W> inline void swap_levels(std::size_t d, const HmcLevel* levels, std::uint64_t seed,
+                                         std::uint32_t iteration, const HmcBlock& block) {
     const std::size_t size = d * W;
     for (int k = static_cast<int>(iteration % 2); k + 1 < block.levels; k += 2) {
         const auto l = static_cast<std::size_t>(k);
@@ -187,17 +188,22 @@ std::size_t hmc_scratch(const EnergyView& law, int lanes) {
 void hmc_refresh(Isa isa, const EnergyView& law, const HmcBlock& block) {
     std::visit(
         [&]<class View>(const View& view) {
-            if (block.lanes == 8) with_isa(isa, Refresh<8, View>{view, block});
-            else with_isa(isa, Refresh<16, View>{view, block});
+            if (block.lanes == 8)
+                with_isa(isa, Refresh<8, View>{view, block});
+            else
+                with_isa(isa, Refresh<16, View>{view, block});
         },
         law);
 }
 
-void hmc_advance(Isa isa, const EnergyView& law, const HmcLevel* levels, const HmcSpan& span, const HmcBlock& block) {
+void hmc_advance(Isa isa, const EnergyView& law, const HmcLevel* levels, const HmcSpan& span,
+                 const HmcBlock& block) {
     std::visit(
         [&]<class View>(const View& view) {
-            if (block.lanes == 8) with_isa(isa, Advance<8, View>{view, levels, span, block});
-            else with_isa(isa, Advance<16, View>{view, levels, span, block});
+            if (block.lanes == 8)
+                with_isa(isa, Advance<8, View>{view, levels, span, block});
+            else
+                with_isa(isa, Advance<16, View>{view, levels, span, block});
         },
         law);
 }

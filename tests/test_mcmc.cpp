@@ -1,4 +1,5 @@
-// test_mcmc.cpp - HMC and tempering: exact moments, independence of threads, lanes and SIMD level, interruption, errors.
+// test_mcmc.cpp - HMC and tempering: exact moments, independence of threads, lanes and SIMD level,
+// interruption, errors.
 #include "engine/error.h"
 #include "engine/file.h"
 #include "engine/mcmc.h"
@@ -19,17 +20,20 @@ namespace fs = std::filesystem;
 class Mcmc : public ::testing::Test {
   protected:
     void SetUp() override {
-        folder_ = fs::temp_directory_path() / ("dynkin_mcmc_" + std::to_string(::getpid()) + "_" +
-                                               ::testing::UnitTest::GetInstance()->current_test_info()->name());
+        folder_ =
+            fs::temp_directory_path() / ("dynkin_mcmc_" + std::to_string(::getpid()) + "_" +
+                                         ::testing::UnitTest::GetInstance()->current_test_info()->name());
         fs::remove_all(folder_);
         fs::create_directories(folder_);
     }
     void TearDown() override { fs::remove_all(folder_); }
 
-    NpyWriter writer(const Target& target, const McmcOptions& o, OutputFile::Mode mode = OutputFile::Mode::create) const {
+    NpyWriter writer(const Target& target, const McmcOptions& o,
+                     OutputFile::Mode mode = OutputFile::Mode::create) const {
         return NpyWriter(folder_ / "x.npy", {o.samples, target.dimension()}, 8, mode);
     }
-    Array<double> run(const Target& target, const McmcOptions& o, McmcReport* report = nullptr, ContextOptions where = {}) const {
+    Array<double> run(const Target& target, const McmcOptions& o, McmcReport* report = nullptr,
+                      ContextOptions where = {}) const {
         NpyWriter output = writer(target, o);
         const McmcReport r = run_mcmc(Context(where), target, o, output);
         output.commit();
@@ -53,14 +57,17 @@ Target gaussian_target() {
     return of(gaussian({0.5, -1, 2}, covariance));
 }
 
-Target chain_target(std::size_t d = 6) { return of(ginzburg_landau({{d}, Boundary::zero}, 0.03, 0.125, 1.0 / 17)); }
+Target chain_target(std::size_t d = 6) {
+    return of(ginzburg_landau({{d}, Boundary::zero}, 0.03, 0.125, 1.0 / 17));
+}
 
-/// Mean of f(row) less `expected`, in standard errors from the means of single chains (row k chains + c is of chain c):
-/// whatever the autocorrelation within a chain, chains are independent.
+/// Mean of f(row) less `expected`, in standard errors from the means of single chains (row k chains + c is of
+/// chain c): whatever the autocorrelation within a chain, chains are independent.
 template <class F> double z_score(const Array<double>& x, std::size_t chains, const F& f, double expected) {
     std::vector<double> mean(chains, 0.0);
     const std::size_t rounds = x.rows() / chains;
-    for (std::size_t n = 0; n < rounds * chains; ++n) mean[n % chains] += f(x.row(n)) / static_cast<double>(rounds);
+    for (std::size_t n = 0; n < rounds * chains; ++n)
+        mean[n % chains] += f(x.row(n)) / static_cast<double>(rounds);
     double grand = 0, square = 0;
     for (const double m : mean) grand += m / static_cast<double>(chains);
     for (const double m : mean) square += (m - grand) * (m - grand);
@@ -83,9 +90,14 @@ TEST_F(Mcmc, GaussianMomentsAreExact) {
         EXPECT_NEAR(report.acceptance, 0.8, 0.08);
         EXPECT_EQ(report.chains, 64u);
         for (std::size_t i = 0; i < 3; ++i) {
-            EXPECT_LE(std::abs(z_score(x, 64, [&](const double* v) { return v[i]; }, law.mean[i])), z_bound);
+            EXPECT_LE(std::abs(z_score(
+                          x, 64, [&](const double* v) { return v[i]; }, law.mean[i])),
+                      z_bound);
             for (std::size_t j = 0; j <= i; ++j)
-                EXPECT_LE(std::abs(z_score(x, 64, [&](const double* v) { return v[i] * v[j]; }, law.covariance(i, j) + law.mean[i] * law.mean[j])), z_bound);
+                EXPECT_LE(std::abs(z_score(
+                              x, 64, [&](const double* v) { return v[i] * v[j]; },
+                              law.covariance(i, j) + law.mean[i] * law.mean[j])),
+                          z_bound);
         }
     }
 }
@@ -106,7 +118,11 @@ TEST_F(Mcmc, DoubleWellMomentsAreExact) {
     o.samples = 20000, o.seed = 5, o.chains = 64;
     const Array<double> x = run(of(DoubleWellTarget{2, 1, 0.2}), o);
     for (int power = 1; power <= 4; ++power)
-        EXPECT_LE(std::abs(z_score(x, 64, [&](const double* v) { return std::pow(v[1], power); }, quadrature_moment(u, power))), z_bound) << power;
+        EXPECT_LE(
+            std::abs(z_score(
+                x, 64, [&](const double* v) { return std::pow(v[1], power); }, quadrature_moment(u, power))),
+            z_bound)
+            << power;
 }
 
 Target split_target() {
@@ -135,7 +151,9 @@ TEST_F(Mcmc, TemperingCrossesBarriers) {
     EXPECT_TRUE(std::is_sorted(report.beta.rbegin(), report.beta.rend()));
     EXPECT_GE(report.swap_acceptance, 0.3);
     EXPECT_LE(report.r_hat_max, 1.05);
-    EXPECT_LE(std::abs(z_score(x, report.chains, [](const double* v) { return v[0] < 0 ? 1.0 : 0.0; }, 0.3)), z_bound);
+    EXPECT_LE(std::abs(z_score(
+                  x, report.chains, [](const double* v) { return v[0] < 0 ? 1.0 : 0.0; }, 0.3)),
+              z_bound);
 }
 
 TEST_F(Mcmc, SameBytesForThreadsLanesAndSimdLevel) {
@@ -187,11 +205,13 @@ TEST_F(Mcmc, ChosenSettingsAreSensible) {
 /// Sets the signal after some time, on its own thread.
 class Alarm {
   public:
-    explicit Alarm(double seconds) : thread_([this, seconds] {
-        const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
-        while (!ended_ && std::chrono::steady_clock::now() < end) std::this_thread::sleep_for(std::chrono::microseconds(200));
-        if (!ended_) signal = 2;
-    }) {}
+    explicit Alarm(double seconds)
+        : thread_([this, seconds] {
+              const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
+              while (!ended_ && std::chrono::steady_clock::now() < end)
+                  std::this_thread::sleep_for(std::chrono::microseconds(200));
+              if (!ended_) signal = 2;
+          }) {}
     ~Alarm() {
         ended_ = true;
         thread_.join();
@@ -221,9 +241,11 @@ class Resumed : public Mcmc {
     bool attempt(McmcOptions o, bool resume, double seconds, int threads, McmcReport& report) const {
         Alarm alarm(seconds);
         o.checkpoint.resume = resume;
-        NpyWriter output = writer(chain_target(), o, resume ? OutputFile::Mode::resume : OutputFile::Mode::create);
+        NpyWriter output =
+            writer(chain_target(), o, resume ? OutputFile::Mode::resume : OutputFile::Mode::create);
         try {
-            report = run_mcmc(Context({.threads = threads, .interrupt_signal = &alarm.signal}), chain_target(), o, output);
+            report = run_mcmc(Context({.threads = threads, .interrupt_signal = &alarm.signal}),
+                              chain_target(), o, output);
         } catch (const Interrupted& interrupted) {
             EXPECT_EQ(interrupted.signal(), 2);
             EXPECT_TRUE(fs::exists(o.checkpoint.path));
@@ -255,7 +277,8 @@ TEST_F(Resumed, SameBytesAndReportAfterManyInterruptions) {
         for (const double part : {0.03, 0.1, 0.3, 0.45}) { // of the whole time between interruptions
             fs::remove(folder_ / "x.npy");
             bool ended = attempt(o, false, part * whole, 2, report);
-            for (int k = 0; !ended && k < 60; ++k) ended = attempt(o, true, part * whole * (1 + k % 3), 1 + k % 3, report);
+            for (int k = 0; !ended && k < 60; ++k)
+                ended = attempt(o, true, part * whole * (1 + k % 3), 1 + k % 3, report);
             if (!ended) ended = attempt(o, true, 1e6, 2, report);
             ASSERT_TRUE(ended);
             EXPECT_EQ(read_file(folder_ / "x.npy"), bytes) << part;
@@ -296,7 +319,8 @@ TEST_F(Resumed, PartialOutputThatIsTooShortIsAnError) {
     McmcReport report;
     bool ended = attempt(o, false, 0.2, 2, report);
     // On until rows are written.
-    for (int k = 0; k < 100 && !ended && fs::file_size(partial()) < 4096; ++k) ended = attempt(o, true, 0.1, 2, report);
+    for (int k = 0; k < 100 && !ended && fs::file_size(partial()) < 4096; ++k)
+        ended = attempt(o, true, 0.1, 2, report);
     ASSERT_FALSE(ended);
     fs::resize_file(partial(), 200);
     o.checkpoint.resume = true;
@@ -316,7 +340,8 @@ TEST_F(Resumed, WithoutACheckpointAnInterruptLeavesNothing) {
     std::atomic<int> signal{15};
     {
         NpyWriter output = writer(chain_target(), o);
-        EXPECT_THROW(run_mcmc(Context({.interrupt_signal = &signal}), chain_target(), o, output), Interrupted);
+        EXPECT_THROW(run_mcmc(Context({.interrupt_signal = &signal}), chain_target(), o, output),
+                     Interrupted);
     }
     EXPECT_TRUE(fs::is_empty(folder_));
 }
@@ -346,7 +371,8 @@ TEST_F(Mcmc, OptionsOutOfRange) {
     refused("temperatures", [](McmcOptions& o) { o.temperatures = 1; });
     refused("lanes", [](McmcOptions& o) { o.lanes = 4; });
     refused("2^32", [](McmcOptions& o) { o.samples = std::size_t{1} << 40, o.chains = 4; });
-    refused("energy", [](McmcOptions&) {}, of(ToyTarget{"moons"}));
+    refused(
+        "energy", [](McmcOptions&) {}, of(ToyTarget{"moons"}));
 }
 
 TEST_F(Mcmc, EnergyThatIsNotFiniteIsNumerical) {

@@ -24,11 +24,13 @@ std::vector<double> autoregressive(double rho, std::size_t chains, std::size_t l
 }
 
 TEST(EffectiveSampleSize, OfAutoregressiveChainsIsTheTheory) {
-    // S (1 - rho) / (1 + rho). Relative standard error sqrt((4 W + 2) / S) with sums up to W = 3 autocorrelation times (Sokal
-    // 1997, eq. 3.19): below 0.04 for each of these; the bar is three of them.
-    for (const auto& [rho, length] : {std::pair{0.0, 4000u}, {0.3, 4000u}, {0.5, 4000u}, {0.9, 10000u}, {0.97, 40000u}}) {
+    // S (1 - rho) / (1 + rho). Relative standard error sqrt((4 W + 2) / S) with sums up to W = 3
+    // autocorrelation times (Sokal 1997, eq. 3.19): below 0.04 for each of these; the bar is three of them.
+    for (const auto& [rho, length] :
+         {std::pair{0.0, 4000u}, {0.3, 4000u}, {0.5, 4000u}, {0.9, 10000u}, {0.97, 40000u}}) {
         const double expected = 16 * length * (1 - rho) / (1 + rho);
-        EXPECT_NEAR(effective_sample_size(autoregressive(rho, 16, length), 16, length) / expected, 1, 0.12) << rho;
+        EXPECT_NEAR(effective_sample_size(autoregressive(rho, 16, length), 16, length) / expected, 1, 0.12)
+            << rho;
     }
 }
 
@@ -78,8 +80,9 @@ TEST(SplitRHat, SeesChainsThatDisagree) {
 }
 
 TEST(SplitRHat, OfTwoShortChainsByHand) {
-    // Two chains 1 2 1 2 | 3 4 3 4 -> halves {1,2} {1,2} {3,4} {3,4}: by ranks z = -a, -b, b, a with mean ranks 1.5, 3.5,
-    // 5.5, 7.5 of 8; W = (a - b)^2 / 2, B = var of (-m, -m, m, m) with m = (a + b)/2 = 4 m^2 / 3.
+    // Two chains 1 2 1 2 | 3 4 3 4 -> halves {1,2} {1,2} {3,4} {3,4}: by ranks z = -a, -b, b, a with mean
+    // ranks 1.5, 3.5, 5.5, 7.5 of 8; W = (a - b)^2 / 2, B = var of (-m, -m, m, m) with m = (a + b)/2 = 4 m^2
+    // / 3.
     const std::vector<double> values = {1, 2, 1, 2, 3, 4, 3, 4};
     const double a = 1.0675705239, b = 0.2993069314; // Phi^-1(7.125 / 8.25), Phi^-1(5.125 / 8.25)
     const double m = (a + b) / 2, w = (a - b) * (a - b) / 2;
@@ -87,7 +90,8 @@ TEST(SplitRHat, OfTwoShortChainsByHand) {
 }
 
 TEST(SplitRHat, IsUnchangedByMonotoneMapsInTheBulk) {
-    // Heavy tails do not hide a shift: exp(x^3) has no mean, the ranks are the same. (The folded part is not the larger here.)
+    // Heavy tails do not hide a shift: exp(x^3) has no mean, the ranks are the same. (The folded part is not
+    // the larger here.)
     std::vector<double> values = autoregressive(0, 8, 500);
     for (std::size_t n = 0; n < 500; ++n) values[n] += 1.5;
     const double before = split_r_hat(values, 8, 500);

@@ -27,7 +27,8 @@ std::vector<double> random_rows(std::size_t count, std::size_t d, unsigned seed,
     return x;
 }
 
-Target lattice_target(std::vector<std::size_t> shape, Boundary boundary, double coupling, std::vector<double> site, double constant = 0) {
+Target lattice_target(std::vector<std::size_t> shape, Boundary boundary, double coupling,
+                      std::vector<double> site, double constant = 0) {
     Target t;
     t.kind = "lattice";
     t.law = LatticeTarget{{std::move(shape), boundary}, coupling, std::move(site), constant};
@@ -41,7 +42,8 @@ struct Cell {
 };
 Cell cell(const std::vector<std::size_t>& shape, std::size_t site) {
     Cell result{{0, 0, 0}};
-    for (std::size_t axis = shape.size(); axis-- > 0; site /= shape[axis]) result.c[axis] = site % shape[axis];
+    for (std::size_t axis = shape.size(); axis-- > 0; site /= shape[axis])
+        result.c[axis] = site % shape[axis];
     return result;
 }
 std::size_t site_of(const std::vector<std::size_t>& shape, const Cell& at) {
@@ -50,8 +52,10 @@ std::size_t site_of(const std::vector<std::size_t>& shape, const Cell& at) {
     return site;
 }
 
-/// Pairs of neighbours, and the number of missing neighbours of each site, by stepping both ways along each axis.
-void naive_neighbours(const Lattice& lattice, std::set<std::pair<int, int>>& pairs, std::vector<int>& missing) {
+/// Pairs of neighbours, and the number of missing neighbours of each site, by stepping both ways along each
+/// axis.
+void naive_neighbours(const Lattice& lattice, std::set<std::pair<int, int>>& pairs,
+                      std::vector<int>& missing) {
     missing.assign(lattice.sites(), 0);
     for (std::size_t site = 0; site < lattice.sites(); ++site)
         for (std::size_t axis = 0; axis < lattice.shape.size(); ++axis)
@@ -65,7 +69,8 @@ void naive_neighbours(const Lattice& lattice, std::set<std::pair<int, int>>& pai
                 }
                 other.c[axis] = static_cast<std::size_t>((to + n) % n);
                 const std::size_t j = site_of(lattice.shape, other);
-                if (j != site) pairs.insert({static_cast<int>(std::min(site, j)), static_cast<int>(std::max(site, j))});
+                if (j != site)
+                    pairs.insert({static_cast<int>(std::min(site, j)), static_cast<int>(std::max(site, j))});
             }
 }
 
@@ -77,12 +82,14 @@ double naive_energy(const LatticeTarget& t, const double* x) {
     for (const auto& [i, j] : pairs) u += t.coupling / 2 * std::pow(x[i] - x[j], 2);
     for (std::size_t i = 0; i < missing.size(); ++i) {
         u += missing[i] * t.coupling / 2 * x[i] * x[i] + t.site_constant;
-        for (std::size_t m = 0; m < t.site.size(); ++m) u += t.site[m] * std::pow(x[i], static_cast<double>(m + 1));
+        for (std::size_t m = 0; m < t.site.size(); ++m)
+            u += t.site[m] * std::pow(x[i], static_cast<double>(m + 1));
     }
     return u;
 }
 
-const std::vector<std::vector<std::size_t>> shapes = {{1}, {2}, {3}, {7}, {1, 5}, {2, 3}, {4, 4}, {2, 2, 2}, {3, 2, 4}, {1, 1, 1}};
+const std::vector<std::vector<std::size_t>> shapes = {{1},    {2},    {3},       {7},       {1, 5},
+                                                      {2, 3}, {4, 4}, {2, 2, 2}, {3, 2, 4}, {1, 1, 1}};
 constexpr Boundary boundaries[] = {Boundary::periodic, Boundary::free, Boundary::zero};
 
 TEST(Lattice, EdgesAreThePairsOfNeighboursOnce) {
@@ -94,7 +101,8 @@ TEST(Lattice, EdgesAreThePairsOfNeighboursOnce) {
             naive_neighbours(lattice, pairs, missing);
             const auto edges = lattice.edges();
             EXPECT_EQ(edges.size(), pairs.size()) << lattice.describe();
-            EXPECT_TRUE(std::equal(edges.begin(), edges.end(), pairs.begin(), pairs.end())) << lattice.describe();
+            EXPECT_TRUE(std::equal(edges.begin(), edges.end(), pairs.begin(), pairs.end()))
+                << lattice.describe();
             EXPECT_EQ(lattice.outer_edges(), missing) << lattice.describe();
         }
 }
@@ -106,13 +114,17 @@ TEST(Lattice, DistanceIsTheShortestPathAlongEdges) {
             const std::size_t d = lattice.sites();
             std::vector<std::vector<int>> path(d, std::vector<int>(d, 1000));
             for (std::size_t i = 0; i < d; ++i) path[i][i] = 0;
-            for (const auto& [i, j] : lattice.edges()) path[static_cast<std::size_t>(i)][static_cast<std::size_t>(j)] = path[static_cast<std::size_t>(j)][static_cast<std::size_t>(i)] = 1;
+            for (const auto& [i, j] : lattice.edges())
+                path[static_cast<std::size_t>(i)][static_cast<std::size_t>(j)] =
+                    path[static_cast<std::size_t>(j)][static_cast<std::size_t>(i)] = 1;
             for (std::size_t k = 0; k < d; ++k)
                 for (std::size_t i = 0; i < d; ++i)
-                    for (std::size_t j = 0; j < d; ++j) path[i][j] = std::min(path[i][j], path[i][k] + path[k][j]);
+                    for (std::size_t j = 0; j < d; ++j)
+                        path[i][j] = std::min(path[i][j], path[i][k] + path[k][j]);
             for (std::size_t i = 0; i < d; ++i)
                 for (std::size_t j = 0; j < d; ++j)
-                    EXPECT_EQ(lattice.distance(static_cast<int>(i), static_cast<int>(j)), path[i][j]) << lattice.describe();
+                    EXPECT_EQ(lattice.distance(static_cast<int>(i), static_cast<int>(j)), path[i][j])
+                        << lattice.describe();
         }
     EXPECT_EQ((Lattice{{8, 8}, Boundary::periodic}.describe()), "8x8 periodic");
 }
@@ -121,15 +133,18 @@ TEST(Energy, LatticeEqualsTheNaiveSum) {
     const Context context;
     for (const auto& shape : shapes)
         for (const Boundary boundary : boundaries)
-            for (const std::vector<double>& site : {std::vector<double>{0, -4, 0, 6.008}, {0.3, -1, 0.2, 0.5, -0.1, 0.25}, {}}) {
+            for (const std::vector<double>& site :
+                 {std::vector<double>{0, -4, 0, 6.008}, {0.3, -1, 0.2, 0.5, -0.1, 0.25}, {}}) {
                 const Target target = lattice_target(shape, boundary, 1.7, site, 0.4);
                 const std::size_t d = target.dimension(), count = 9;
                 const std::vector<double> x = random_rows(count, d, 1);
                 std::vector<double> u(count);
                 energy(context, target, count, x.data(), u.data());
                 for (std::size_t n = 0; n < count; ++n) {
-                    const double expected = naive_energy(std::get<LatticeTarget>(target.law), x.data() + n * d);
-                    EXPECT_NEAR(u[n], expected, sum_tolerance * (50 + std::abs(expected))) << target.lattice()->describe();
+                    const double expected =
+                        naive_energy(std::get<LatticeTarget>(target.law), x.data() + n * d);
+                    EXPECT_NEAR(u[n], expected, sum_tolerance * (50 + std::abs(expected)))
+                        << target.lattice()->describe();
                 }
             }
 }
@@ -146,7 +161,8 @@ TEST(Energy, TwoSitesByHand) {
     EXPECT_DOUBLE_EQ(g[1], 1 + 4 * 2 * 3);
 }
 
-// Z = Tr K^d with K(x, y) = exp(-(J/2)(x - y)^2 - V(x)/2 - V(y)/2) on a grid: the rule converges geometrically.
+// Z = Tr K^d with K(x, y) = exp(-(J/2)(x - y)^2 - V(x)/2 - V(y)/2) on a grid: the rule converges
+// geometrically.
 TEST(Energy, LogPartitionOfTheReferenceChain) {
     std::ifstream file(std::string(DYNKIN_SOURCE_DIR) + "/tests/data/gl1d_16_periodic.json");
     const auto json = nlohmann::json::parse(file);
@@ -211,7 +227,8 @@ TEST(Energy, GradientsAreTheDerivatives) {
             for (std::size_t n = 0; n < 3; ++n) moved[n * d + i] = x[n * d + i] - difference_step;
             energy(context, target, 3, moved.data(), down.data());
             for (std::size_t n = 0; n < 3; ++n)
-                EXPECT_NEAR(g[n * d + i], (up[n] - down[n]) / (2 * difference_step), difference_tolerance * (1 + std::abs(u[n])))
+                EXPECT_NEAR(g[n * d + i], (up[n] - down[n]) / (2 * difference_step),
+                            difference_tolerance * (1 + std::abs(u[n])))
                     << target.law.index() << " coordinate " << i;
         }
     }
@@ -237,7 +254,8 @@ TEST(Energy, SameBytesForAnyThreadsBatchAndSimdLevel) {
         const std::size_t d = target.dimension(), count = 31;
         const std::vector<double> x = random_rows(count, d, 3);
         std::vector<double> u(count), g(count * d);
-        energy_gradient(Context({.threads = 1, .isa = Isa::baseline}), target, count, x.data(), u.data(), g.data());
+        energy_gradient(Context({.threads = 1, .isa = Isa::baseline}), target, count, x.data(), u.data(),
+                        g.data());
         for (const Isa isa : {Isa::baseline, Isa::avx2, Isa::avx512}) {
             if (isa > best_isa()) continue;
             const Context context({.threads = 3, .isa = isa});
@@ -298,7 +316,8 @@ TEST(Target, EvenIsKnownFromTheParameters) {
 }
 
 TEST(Target, UnboundedEnergiesAreRecognised) {
-    const auto bounded = [](std::vector<std::size_t> shape, Boundary boundary, double coupling, std::vector<double> site) {
+    const auto bounded = [](std::vector<std::size_t> shape, Boundary boundary, double coupling,
+                            std::vector<double> site) {
         return unbounded_reason({{std::move(shape), boundary}, coupling, std::move(site), 0}).empty();
     };
     EXPECT_TRUE(bounded({4}, Boundary::periodic, 1, {0, -4, 0, 6}));
@@ -310,7 +329,8 @@ TEST(Target, UnboundedEnergiesAreRecognised) {
     EXPECT_TRUE(bounded({4}, Boundary::zero, 1, {0.5}));
     EXPECT_TRUE(bounded({4}, Boundary::free, 1, {0, 0.1, 0, 0}));
     EXPECT_FALSE(bounded({4}, Boundary::free, 1, {0, -0.1}));
-    // -J times the largest Laplacian eigenvalue: 4 on an even ring, 2 + sqrt(2) on a free chain of 4, 3 on a ring of 3.
+    // -J times the largest Laplacian eigenvalue: 4 on an even ring, 2 + sqrt(2) on a free chain of 4, 3 on a
+    // ring of 3.
     EXPECT_FALSE(bounded({4}, Boundary::periodic, -1, {0, 2}));
     EXPECT_TRUE(bounded({4}, Boundary::periodic, -1, {0, 2.001}));
     EXPECT_FALSE(bounded({4}, Boundary::free, -1, {0, 1.707}));
@@ -336,7 +356,8 @@ void expect_mean(const std::vector<double>& values, double expected) {
     double sum = 0, square = 0;
     for (const double v : values) sum += v, square += v * v;
     const double n = static_cast<double>(values.size()), mean = sum / n;
-    EXPECT_LE(std::abs(mean - expected), z_bound * std::sqrt((square / n - mean * mean) / n)) << mean << " for " << expected;
+    EXPECT_LE(std::abs(mean - expected), z_bound * std::sqrt((square / n - mean * mean) / n))
+        << mean << " for " << expected;
 }
 
 template <class F> std::vector<double> mapped(const std::vector<double>& x, std::size_t d, const F& f) {
@@ -389,9 +410,11 @@ TEST(DirectDraw, Toys) {
     Target t;
     t.law = ToyTarget{"moons", 0};
     for (std::size_t n = 0; const double v : mapped(drawn(t, 100), 2, [](const double* x) {
-             const double upper = std::hypot(x[0], x[1]), lower = std::hypot(x[0] - 1, x[1] - 0.5);
-             return std::min(std::abs(upper - 1), std::abs(lower - 1));
-         })) EXPECT_LE(v, 1e-14) << n++;
+                                const double upper = std::hypot(x[0], x[1]),
+                                             lower = std::hypot(x[0] - 1, x[1] - 0.5);
+                                return std::min(std::abs(upper - 1), std::abs(lower - 1));
+                            }))
+        EXPECT_LE(v, 1e-14) << n++;
     t.law = ToyTarget{"moons", 0.1};
     auto x = drawn(t, 20000);
     expect_mean(mapped(x, 2, [](const double* v) { return v[0]; }), 0.5);
@@ -399,7 +422,8 @@ TEST(DirectDraw, Toys) {
     t.law = ToyTarget{"checkerboard"};
     std::map<std::pair<long, long>, int> squares;
     x = drawn(t, 16000);
-    for (std::size_t n = 0; n < x.size(); n += 2) ++squares[{std::lround(std::floor(x[n] / 2)), std::lround(std::floor(x[n + 1] / 2))}];
+    for (std::size_t n = 0; n < x.size(); n += 2)
+        ++squares[{std::lround(std::floor(x[n] / 2)), std::lround(std::floor(x[n + 1] / 2))}];
     EXPECT_EQ(squares.size(), 8u);
     for (const auto& [square, count] : squares) {
         EXPECT_EQ((square.first + square.second) % 2, 0);
@@ -409,19 +433,25 @@ TEST(DirectDraw, Toys) {
     t.law = ToyTarget{"eight_gaussians"};
     x = drawn(t, 20000);
     expect_mean(mapped(x, 2, [](const double* v) { return v[0]; }), 0);
-    expect_mean(mapped(x, 2, [](const double* v) { return v[0] * v[0] + v[1] * v[1]; }), (16 + 2 * 0.25) / (1.414 * 1.414));
-    // w -> w^8 is analytic, so its mean over a circular Gaussian is its value at the centre: the 8th power of each centre.
-    const auto eighth = [](const double* v) { return std::pow(std::complex<double>(v[0], v[1]) * 1.414 / 4.0, 8); };
+    expect_mean(mapped(x, 2, [](const double* v) { return v[0] * v[0] + v[1] * v[1]; }),
+                (16 + 2 * 0.25) / (1.414 * 1.414));
+    // w -> w^8 is analytic, so its mean over a circular Gaussian is its value at the centre: the 8th power of
+    // each centre.
+    const auto eighth = [](const double* v) {
+        return std::pow(std::complex<double>(v[0], v[1]) * 1.414 / 4.0, 8);
+    };
     expect_mean(mapped(x, 2, [&](const double* v) { return eighth(v).real(); }), 1);
     expect_mean(mapped(x, 2, [&](const double* v) { return eighth(v).imag(); }), 0);
     t.law = ToyTarget{"pinwheel"};
     x = drawn(t, 20000);
     expect_mean(mapped(x, 2, [](const double* v) { return v[0]; }), 0);
-    expect_mean(mapped(x, 2, [](const double* v) { return v[0] * v[0] + v[1] * v[1]; }), 4 * (1 + 0.09 + 0.01));
+    expect_mean(mapped(x, 2, [](const double* v) { return v[0] * v[0] + v[1] * v[1]; }),
+                4 * (1 + 0.09 + 0.01));
     t.law = ToyTarget{"two_spirals"};
     x = drawn(t, 20000);
     expect_mean(mapped(x, 2, [](const double* v) { return v[1]; }), 0);
-    // |(-n cos n + u/2, n sin n + v/2)|^2 with n = 3 pi sqrt(w), over uniform u, v, w: the mean over w by midpoints.
+    // |(-n cos n + u/2, n sin n + v/2)|^2 with n = 3 pi sqrt(w), over uniform u, v, w: the mean over w by
+    // midpoints.
     const double top = 3 * M_PI;
     double cross = 0;
     for (int k = 0; k < 20000; ++k) {
@@ -457,7 +487,8 @@ TEST(Elementary, AgreeWithTheLibrary) {
     EXPECT_EQ(portable_log(1), 0);
     EXPECT_EQ(portable_log(0), -HUGE_VAL);
     EXPECT_EQ(portable_log(HUGE_VAL), HUGE_VAL);
-    EXPECT_TRUE(std::isnan(portable_log(-1)) && std::isnan(portable_log(NAN)) && std::isnan(portable_exp(NAN)));
+    EXPECT_TRUE(std::isnan(portable_log(-1)) && std::isnan(portable_log(NAN)) &&
+                std::isnan(portable_exp(NAN)));
 }
 
 } // namespace

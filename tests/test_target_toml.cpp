@@ -1,4 +1,5 @@
-// test_target_toml.cpp - what a target file may say, and what is said of one that is wrong: file, line, key, expected, got.
+// test_target_toml.cpp - what a target file may say, and what is said of one that is wrong: file, line, key,
+// expected, got.
 #include "engine/error.h"
 #include "engine/target.h"
 #include <filesystem>
@@ -9,8 +10,10 @@ namespace dynkin {
 namespace {
 
 TEST(TargetToml, GinzburgLandauCoefficients) {
-    const Target t = parse_target("[target]\nkind = \"ginzburg_landau\"\nshape = [16]\nlambda = 0.03\nbeta = 0.125\n"
-                                  "spacing = \"1/17\"\nboundary = \"zero\"\n", "t.toml");
+    const Target t =
+        parse_target("[target]\nkind = \"ginzburg_landau\"\nshape = [16]\nlambda = 0.03\nbeta = 0.125\n"
+                     "spacing = \"1/17\"\nboundary = \"zero\"\n",
+                     "t.toml");
     const auto& lattice = std::get<LatticeTarget>(t.law);
     EXPECT_DOUBLE_EQ(lattice.coupling, 0.125 * 0.03 * 17 * 17);
     EXPECT_DOUBLE_EQ(lattice.site_constant, 0.125 / 0.12);
@@ -24,17 +27,22 @@ TEST(TargetToml, GinzburgLandauCoefficients) {
 }
 
 TEST(TargetToml, OtherKinds) {
-    const auto law = [](const std::string& text) { return parse_target("[target]\nkind = " + text, "t").law; };
-    const auto phi4 = std::get<LatticeTarget>(law("\"lattice\"\nshape = [8, 8]\nboundary = \"periodic\"\ncoupling = 2\nsite = [0, -4, 0, 6.008]\n"));
+    const auto law = [](const std::string& text) {
+        return parse_target("[target]\nkind = " + text, "t").law;
+    };
+    const auto phi4 = std::get<LatticeTarget>(law(
+        "\"lattice\"\nshape = [8, 8]\nboundary = \"periodic\"\ncoupling = 2\nsite = [0, -4, 0, 6.008]\n"));
     EXPECT_EQ(phi4.lattice.sites(), 64u);
     EXPECT_EQ(phi4.coupling, 2);
     EXPECT_EQ(phi4.site, (std::vector<double>{0, -4, 0, 6.008}));
-    const auto normal = std::get<GaussianTarget>(law("\"gaussian\"\nmean = [1, 2]\ncovariance = [[4, 2], [2, 2]]\n"));
+    const auto normal =
+        std::get<GaussianTarget>(law("\"gaussian\"\nmean = [1, 2]\ncovariance = [[4, 2], [2, 2]]\n"));
     EXPECT_EQ(normal.cholesky(0, 0), 2);
     EXPECT_EQ(normal.cholesky(1, 0), 1);
     EXPECT_EQ(normal.cholesky(1, 1), 1);
-    const auto mixture = std::get<GaussianMixtureTarget>(
-        law("\"gaussian_mixture\"\nweights = [1, 3]\nmeans = [[-1.5], [1.2]]\ncovariances = [[[0.25]], [[0.16]]]\n"));
+    const auto mixture =
+        std::get<GaussianMixtureTarget>(law("\"gaussian_mixture\"\nweights = [1, 3]\nmeans = [[-1.5], "
+                                            "[1.2]]\ncovariances = [[[0.25]], [[0.16]]]\n"));
     EXPECT_EQ(mixture.weights, (std::vector<double>{0.25, 0.75}));
     EXPECT_EQ(std::get<DoubleWellTarget>(law("\"double_well\"\ndimension = 3\na = 2\nb = -1\n")).b, -1);
     const auto many = std::get<ManyWellTarget>(law("\"many_well\"\ndimension = 6\n"));
@@ -45,12 +53,14 @@ TEST(TargetToml, OtherKinds) {
 }
 
 TEST(TargetToml, OtherTablesAreLeftAlone) {
-    EXPECT_NO_THROW(parse_target("[draw]\nsamples = 3\n[target]\nkind = \"moons\"\n[observables]\nx = 1\n", "t"));
+    EXPECT_NO_THROW(
+        parse_target("[draw]\nsamples = 3\n[target]\nkind = \"moons\"\n[observables]\nx = 1\n", "t"));
 }
 
 TEST(TargetToml, ExamplesAreRead) {
     int count = 0;
-    for (const auto& entry : std::filesystem::directory_iterator(std::string(DYNKIN_SOURCE_DIR) + "/examples/targets")) {
+    for (const auto& entry :
+         std::filesystem::directory_iterator(std::string(DYNKIN_SOURCE_DIR) + "/examples/targets")) {
         if (entry.path().extension() != ".toml") continue;
         EXPECT_NO_THROW(read_target(entry.path())) << entry.path();
         ++count;
@@ -65,7 +75,8 @@ void expect_rejected(const std::string& text, const std::vector<std::string>& pa
     } catch (const Error& error) {
         EXPECT_EQ(error.kind(), ErrorKind::input) << text;
         for (const std::string& part : parts)
-            EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what() << "\nlacks " << part;
+            EXPECT_NE(std::string(error.what()).find(part), std::string::npos)
+                << error.what() << "\nlacks " << part;
     }
 }
 
@@ -77,10 +88,12 @@ std::string with_line(std::vector<std::string> lines, std::size_t number, const 
     return text;
 }
 
-const std::vector<std::string> chain = {"[target]", "kind = \"ginzburg_landau\"", "shape = [16]", "lambda = 0.03",
-                                        "beta = 0.125", "spacing = \"1/17\"", "boundary = \"zero\"", ""};
-const std::vector<std::string> sheet = {"[target]", "kind = \"lattice\"", "shape = [4, 4]", "boundary = \"periodic\"",
-                                        "coupling = 2", "site = [0, -4, 0, 6]"};
+const std::vector<std::string> chain = {
+    "[target]",     "kind = \"ginzburg_landau\"", "shape = [16]",        "lambda = 0.03",
+    "beta = 0.125", "spacing = \"1/17\"",         "boundary = \"zero\"", ""};
+const std::vector<std::string> sheet = {"[target]",       "kind = \"lattice\"",
+                                        "shape = [4, 4]", "boundary = \"periodic\"",
+                                        "coupling = 2",   "site = [0, -4, 0, 6]"};
 
 TEST(TargetToml, WrongFiles) {
     expect_rejected("", {"file.toml", "[target]"});
@@ -154,15 +167,19 @@ TEST(TargetToml, WrongGaussians) {
     expect_rejected(start + "[[1, 0], [0]]\n", {"file.toml:4", "covariance"});
     expect_rejected(start + "[[1, 0], [0, nan]]\n", {"file.toml:4", "covariance"});
     expect_rejected(start + "3\n", {"file.toml:4", "covariance", "3"});
-    const auto mixture = [](const std::string& weights, const std::string& means, const std::string& covariances) {
-        return "[target]\nkind = \"gaussian_mixture\"\nweights = " + weights + "\nmeans = " + means + "\ncovariances = " + covariances + "\n";
+    const auto mixture = [](const std::string& weights, const std::string& means,
+                            const std::string& covariances) {
+        return "[target]\nkind = \"gaussian_mixture\"\nweights = " + weights + "\nmeans = " + means +
+               "\ncovariances = " + covariances + "\n";
     };
     expect_rejected(mixture("[1, -1]", "[[0], [1]]", "[[[1]], [[1]]]"), {"file.toml:3", "weights", "-1"});
     expect_rejected(mixture("[1, 0]", "[[0], [1]]", "[[[1]], [[1]]]"), {"file.toml:3", "weights", "0"});
     expect_rejected(mixture("[1, 1]", "[[0]]", "[[[1]], [[1]]]"), {"file.toml:4", "means", "2"});
     expect_rejected(mixture("[1, 1]", "[[0], [1, 2]]", "[[[1]], [[1]]]"), {"file.toml:5", "covariances"});
-    expect_rejected(mixture("[1, 1]", "[[0], [1, 2]]", "[[[1]], [[1, 0], [0, 1]]]"), {"file.toml:4", "means"});
-    expect_rejected(mixture("[1, 1]", "[[0], [1]]", "[[[1]], [[-1]]]"), {"file.toml:5", "covariances", "positive definite"});
+    expect_rejected(mixture("[1, 1]", "[[0], [1, 2]]", "[[[1]], [[1, 0], [0, 1]]]"),
+                    {"file.toml:4", "means"});
+    expect_rejected(mixture("[1, 1]", "[[0], [1]]", "[[[1]], [[-1]]]"),
+                    {"file.toml:5", "covariances", "positive definite"});
 }
 
 TEST(TargetToml, WrongWellsAndToys) {

@@ -1,10 +1,19 @@
-// validate_draw.cpp - draws of two Ginzburg-Landau rings against exact answers (transfer matrix, tests/data/gl1d_*.json):
-// energy mean and variance, and the two-point function.
+// validate_draw.cpp - draws of two Ginzburg-Landau rings against exact answers (transfer matrix,
+// tests/data/gl1d_*.json): energy mean and variance, and the two-point function.
 //
-// Method: C(r) = mean over i of x_i x_{i+r} (translation and reflection pool all equivalent pairs) has one value a sample. Row
-// k * chains + c belongs to chain c and chains are independent, so the standard error is the standard deviation of the chains'
-// means over sqrt(chains): right for any autocorrelation within a chain. The z of different r are correlated (neighbouring
-// distances share sites), so the mean of z^2 over r has a wider law than chi-squared: hence its bar of [0.5, 2].
+// Method: C(r) = mean over i of x_i x_{i+r} (translation and reflection pool all equivalent pairs) has one
+// value a sample. Row k * chains + c belongs to chain c and chains are independent, so the covariance of the
+// errors is that of the chains' means over the number of chains: right for any autocorrelation within a
+// chain.
+//
+// The z of neighbouring distances have correlations of 0.8 to 0.97 (they share the same slow modes), so the
+// mean of z^2 over distances is a wide figure even for a perfect sampler: over 160 seeds of the small ring
+// its mean is 1.06 +- 0.07, its standard deviation 0.9, and it lies outside [0.5, 2] in 36 % of them. It is
+// printed, not judged. Judged is the mean of the squares of the decorrelated z, L^-1 (C - exact) with L L'
+// the covariance of the errors (Hotelling's T^2 / p; 0.974
+// +- 0.040 over 120 seeds), over the three seeds together: 27 and 99 degrees of freedom, outside [0.5, 2]
+// with probability about 0.02 and 1e-5. It weighs every combination of distances, so it sees more than the
+// plain mean.
 #include "engine/mcmc.h"
 #include "record.h"
 #include <cmath>
@@ -15,87 +24,124 @@
 namespace dynkin {
 namespace {
 
-struct Score {
-    double value, z;
+struct Scores {
+    std::vector<double> value, z, decorrelated;
 };
 
-/// `figures` numbers a row from f(row, out); their means over all rows and z against `expected`.
+/// `figures` numbers a row from f(row index, out): means over all rows, z against `expected`, and the
+/// decorrelated z.
 template <class F>
-std::vector<Score> scores(const Array<double>& x, std::size_t chains, std::size_t figures, const F& f, const std::vector<double>& expected) {
-    const std::size_t rounds = x.rows() / chains;
-    Array<double> mean(chains, figures);
-    std::vector<double> one(figures);
+Scores scores(const Array<double>& x, std::size_t chains, const std::vector<double>& expected, const F& f) {
+    const std::size_t rounds = x.rows() / chains, p = expected.size();
+    const double n_chains = static_cast<double>(chains);
+    Array<double> mean(chains, p), covariance(p, p);
+    std::vector<double> one(p);
+    Scores s{std::vector<double>(p), {}, {}};
     for (std::size_t n = 0; n < rounds * chains; ++n) {
         f(n, one.data());
-        for (std::size_t q = 0; q < figures; ++q) mean(n % chains, q) += one[q] / static_cast<double>(rounds);
+        for (std::size_t q = 0; q < p; ++q) mean(n % chains, q) += one[q] / static_cast<double>(rounds);
     }
-    std::vector<Score> result;
-    for (std::size_t q = 0; q < figures; ++q) {
-        double grand = 0, square = 0;
-        for (std::size_t c = 0; c < chains; ++c) grand += mean(c, q) / static_cast<double>(chains);
-        for (std::size_t c = 0; c < chains; ++c) square += std::pow(mean(c, q) - grand, 2);
-        result.push_back({grand, (grand - expected[q]) / std::sqrt(square / static_cast<double>(chains * (chains - 1)))});
+    for (std::size_t c = 0; c < chains; ++c)
+        for (std::size_t q = 0; q < p; ++q) s.value[q] += mean(c, q) / n_chains;
+    for (std::size_t c = 0; c < chains; ++c)
+        for (std::size_t q = 0; q < p; ++q)
+            for (std::size_t r = 0; r < p; ++r)
+                covariance(q, r) +=
+                    (mean(c, q) - s.value[q]) * (mean(c, r) - s.value[r]) / (n_chains * (n_chains - 1));
+    std::vector<double> error;
+    for (std::size_t q = 0; q < p; ++q) {
+        error.push_back(s.value[q] - expected[q]);
+        s.z.push_back(error[q] / std::sqrt(covariance(q, q)));
     }
+    const GaussianTarget factored = gaussian(std::vector<double>(p), covariance);
+    for (std::size_t q = 0; q < p; ++q) {
+        double rest = error[q];
+        for (std::size_t r = 0; r < q; ++r) rest -= factored.cholesky(q, r) * s.decorrelated[r];
+        s.decorrelated.push_back(rest / factored.cholesky(q, q));
+    }
+    return s;
+}
+
+double mean_square(const std::vector<double>& z) {
+    double sum = 0;
+    for (const double v : z) sum += v * v;
+    return sum / static_cast<double>(z.size());
+}
+
+struct Drawn {
+    Array<double> x;
+    McmcReport report;
+};
+
+Drawn drawn(const Context& context, const Target& target, std::uint64_t seed) {
+    McmcOptions options;
+    options.samples = static_cast<std::size_t>(1e5 * validation::scale()), options.seed = seed;
+    const auto path =
+        std::filesystem::temp_directory_path() / ("validate_draw_" + std::to_string(::getpid()) + ".npy");
+    Drawn result;
+    {
+        NpyWriter output(path, {options.samples, target.dimension()}, 8);
+        result.report = run_mcmc(context, target, options, output);
+        output.commit();
+    }
+    result.x = read_npy(path);
+    std::filesystem::remove(path);
     return result;
 }
 
-class ValidateDraw : public ::testing::TestWithParam<std::tuple<const char*, unsigned>> {};
-
-TEST_P(ValidateDraw, AgreesWithTheTransferMatrix) {
-    const auto& [name, seed] = GetParam();
-    std::ifstream file(std::string(DYNKIN_SOURCE_DIR) + "/tests/data/" + name + ".json");
-    const auto exact = nlohmann::json::parse(file);
+/// One seed: judged by each z and by the energy; returns the decorrelated mean square.
+double expect_agreement(const std::string& name, const nlohmann::json& exact, std::uint64_t seed) {
     const std::size_t d = exact["d"];
     Target target;
     target.kind = "ginzburg_landau";
     target.law = ginzburg_landau({{d}, Boundary::periodic}, exact["lam"], exact["beta"], exact["h"]);
-    McmcOptions options;
-    options.samples = static_cast<std::size_t>(1e5 * validation::scale()), options.seed = seed;
-    const auto path = std::filesystem::temp_directory_path() / ("validate_draw_" + std::to_string(::getpid()) + ".npy");
     const Context context;
-    McmcReport report;
-    {
-        NpyWriter output(path, {options.samples, d}, 8);
-        report = run_mcmc(context, target, options, output);
-        output.commit();
-    }
-    const Array<double> x = read_npy(path);
-    std::filesystem::remove(path);
+    const auto [x, report] = drawn(context, target, seed);
 
     std::vector<double> expected;
     for (std::size_t r = 0; r <= d / 2; ++r) expected.push_back(exact["second_moments"][0][r]);
-    const auto pairs = scores(x, report.chains, expected.size(), [&](std::size_t n, double* out) {
+    const Scores pairs = scores(x, report.chains, expected, [&](std::size_t n, double* out) {
         const double* row = x.row(n);
         for (std::size_t r = 0; r <= d / 2; ++r) {
             out[r] = 0;
             for (std::size_t i = 0; i < d; ++i) out[r] += row[i] * row[(i + r) % d] / static_cast<double>(d);
         }
-    }, expected);
-    double mean_square = 0, largest = 0;
-    for (const Score& s : pairs) {
-        mean_square += s.z * s.z / static_cast<double>(pairs.size());
-        largest = std::max(largest, std::abs(s.z));
-    }
+    });
+    double largest = 0;
+    for (const double z : pairs.z) largest = std::max(largest, std::abs(z));
+
     std::vector<double> u(x.rows());
     energy(context, target, x.rows(), x.data(), u.data());
     const double mean = exact["energy_mean"], variance = exact["energy_variance"];
-    const auto energies = scores(x, report.chains, 2, [&](std::size_t n, double* out) {
+    const Scores energies = scores(x, report.chains, {mean, variance}, [&](std::size_t n, double* out) {
         out[0] = u[n], out[1] = (u[n] - mean) * (u[n] - mean);
-    }, {mean, variance});
-    std::printf("%s seed %u: mean z^2 %.3f, max |z| %.2f, energy %.4f (z %.2f), variance %.4f (z %.2f), R-hat %.4f, ESS %.0f, "
-                "acceptance %.3f, thinning %d\n", name, seed, mean_square, largest, energies[0].value, energies[0].z,
-                energies[1].value, energies[1].z, report.r_hat_max, report.ess_min, report.acceptance, report.thinning);
-    const std::string label = "draw " + std::string(name);
-    validation::record(label, seed, "second moments, mean z^2", mean_square, ">=", 0.5);
-    validation::record(label, seed, "second moments, mean z^2", mean_square, "<=", 2);
-    validation::record(label, seed, "second moments, max |z|", largest, "<=", 4.5);
-    validation::record(label, seed, "energy mean, |z|", std::abs(energies[0].z), "<=", 4.5);
-    validation::record(label, seed, "energy variance, |z|", std::abs(energies[1].z), "<=", 4.5);
-    validation::record(label, seed, "r_hat_max", report.r_hat_max, "<=", 1.05);
+    });
+    std::printf("%s seed %u: mean z^2 %.3f (decorrelated %.3f), max |z| %.2f, energy %.4f (z %.2f), variance "
+                "%.4f (z %.2f), "
+                "R-hat %.4f, ESS %.0f, acceptance %.3f, thinning %d\n",
+                name.c_str(), static_cast<unsigned>(seed), mean_square(pairs.z),
+                mean_square(pairs.decorrelated), largest, energies.value[0], energies.z[0], energies.value[1],
+                energies.z[1], report.r_hat_max, report.ess_min, report.acceptance, report.thinning);
+    validation::record(name, seed, "second moments, max |z|", largest, "<=", 4.5);
+    validation::record(name, seed, "energy mean, |z|", std::abs(energies.z[0]), "<=", 4.5);
+    validation::record(name, seed, "energy variance, |z|", std::abs(energies.z[1]), "<=", 4.5);
+    validation::record(name, seed, "r_hat_max", report.r_hat_max, "<=", 1.05);
+    return mean_square(pairs.decorrelated);
 }
 
-INSTANTIATE_TEST_SUITE_P(Rings, ValidateDraw,
-                         ::testing::Combine(::testing::Values("gl1d_16_periodic", "gl1d_64_moderate"), ::testing::Values(1u, 2u, 3u)));
+class ValidateDraw : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(ValidateDraw, AgreesWithTheTransferMatrix) {
+    std::ifstream file(std::string(DYNKIN_SOURCE_DIR) + "/tests/data/" + GetParam() + ".json");
+    const auto exact = nlohmann::json::parse(file);
+    const std::string name = std::string("draw ") + GetParam();
+    double together = 0;
+    for (const std::uint64_t seed : {1, 2, 3}) together += expect_agreement(name, exact, seed) / 3;
+    validation::record(name, 0, "second moments, decorrelated mean z^2 of seeds 1 to 3", together, ">=", 0.5);
+    validation::record(name, 0, "second moments, decorrelated mean z^2 of seeds 1 to 3", together, "<=", 2);
+}
+
+INSTANTIATE_TEST_SUITE_P(Rings, ValidateDraw, ::testing::Values("gl1d_16_periodic", "gl1d_64_moderate"));
 
 } // namespace
 } // namespace dynkin
