@@ -362,41 +362,47 @@ void Fitter::compute_moments() {
     if (report_.moment_seconds > 2 && checkpoint_.enabled()) save_moments(sums_);
 }
 
-/// Held-out loss J = c' A_test c / 2 - b_test' c of the coefficients from the training rows, integrated over t at every
-/// fourth node; the smallest wins.
+/// Held-out loss J = c' A_test c / 2 - b_test' c of the coefficients from the training rows, integrated over t at five of the
+/// nodes; the smallest of the decades wins, then of the half decades beside it.
 double Fitter::choose_ridge(const ScoreSystem& system, const std::vector<double>& train, const std::vector<double>& test) {
     const Block& b = block();
-    const std::vector<double> candidates = {1e-6, 1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1};
-    const size_t nodes = b.node_time.size(), step = std::max<size_t>(nodes / 8, 1), used = (nodes + step - 1) / step;
+    const size_t step = std::max<size_t>((b.node_time.size() - 1) / 4, 1), used = (b.node_time.size() + step - 1) / step;
     const auto mean_train = system.means(train), mean_test = system.means(test);
-    Array<double> loss(used, candidates.size());
-    Progress progress(context_, "ridge", used);
-    parallel_for(context_.threads(), used, [&](size_t m, size_t) {
-        if (context_.interrupt_signal()) return;
-        const double t = b.node_time[m * step];
-        Array<double> a_train(system.size(), system.size()), a_test(system.size(), system.size());
-        system.gram(train, t, a_train), system.gram(test, t, a_test);
-        const auto b_train = system.right_side(mean_train, t), b_test = system.right_side(mean_test, t);
-        for (size_t r = 0; r < candidates.size(); ++r) {
-            Array<double> a = a_train;
-            std::vector<double> c;
-            const SolveStatus status = solve_score_system(a, b_train, system.eigenvalues(), candidates[r], c);
-            loss(m, r) = status.solved && !status.raised ? score_matching_loss(a_test, b_test, c) : INFINITY;
+    std::map<double, double> losses;
+    const auto measure = [&](const std::vector<double>& ridges) {
+        Array<double> loss(used, ridges.size());
+        parallel_for(context_.threads(), used, [&](size_t m, size_t) {
+            if (context_.interrupt_signal()) return;
+            const double t = b.node_time[m * step];
+            Array<double> a_train(system.size(), system.size()), a_test(system.size(), system.size());
+            system.gram(train, t, a_train), system.gram(test, t, a_test);
+            const auto b_train = system.right_side(mean_train, t), b_test = system.right_side(mean_test, t);
+            for (size_t r = 0; r < ridges.size(); ++r) {
+                Array<double> a = a_train;
+                std::vector<double> c;
+                const SolveStatus status = solve_score_system(a, b_train, system.eigenvalues(), ridges[r], c);
+                loss(m, r) = status.solved && !status.raised ? score_matching_loss(a_test, b_test, c) : INFINITY;
+            }
+        });
+        if (const int signal = context_.interrupt_signal()) throw Interrupted(signal);
+        for (size_t r = 0; r < ridges.size(); ++r) {
+            double total = 0; // dt = (t - t_min + t0) d tau
+            for (size_t m = 0; m < used; ++m) total += loss(m, r) * (b.node_time[m * step] - b.t_min + b.t0);
+            losses[ridges[r]] = total * b.tau(b.t_end) / static_cast<double>(used);
         }
-    });
-    if (progress.interrupted()) progress.throw_interrupted();
-    size_t best = candidates.size();
-    for (size_t r = 0; r < candidates.size(); ++r) {
-        double total = 0;
-        for (size_t m = 0; m < used; ++m) total += loss(m, r) * (b.node_time[m * step] - b.t_min + b.t0);
-        total *= b.tau(b.t_end) / static_cast<double>(used);
-        report_.ridge_losses.emplace_back(candidates[r], total);
-        if (std::isfinite(total) && (best == candidates.size() || total < report_.ridge_losses[best].second)) best = r;
-    }
-    if (best == candidates.size())
+    };
+    const auto best = [&] {
+        return std::min_element(losses.begin(), losses.end(), [](const auto& x, const auto& y) {
+            return (std::isfinite(x.second) ? x.second : 1e300) < (std::isfinite(y.second) ? y.second : 1e300);
+        });
+    };
+    measure({1e-5, 1e-4, 1e-3, 1e-2, 1e-1});
+    measure({best()->first * std::sqrt(0.1), best()->first * std::sqrt(10.0)});
+    report_.ridge_losses.assign(losses.begin(), losses.end());
+    if (!std::isfinite(best()->second))
         throw Error(ErrorKind::numerical, "fit: no ridge up to 0.1 makes the systems of the training rows positive definite");
-    report_.heldout_loss = report_.ridge_losses[best].second;
-    return candidates[best];
+    report_.heldout_loss = best()->second;
+    return best()->first;
 }
 
 void Fitter::solve() {

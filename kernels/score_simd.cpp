@@ -12,26 +12,6 @@ template <class T> constexpr int kVectors = kScoreTile / kLanes<T>; ///< vectors
 /// Vectors whose intermediate values fit into the registers together.
 template <class T> constexpr int kPart = kRegisters == 32 ? 4 : 2;
 
-/// table[index] for each lane.
-template <class T> inline __attribute__((always_inline)) Vector<T> lookup(const T* table, Index<T> index) {
-    Vector<T> v;
-    for (int lane = 0; lane < kLanes<T>; ++lane) v[lane] = table[index[lane]];
-    return v;
-}
-#if defined(__AVX512F__)
-inline __attribute__((always_inline)) Vector<double> lookup(const double* table, Index<double> index) {
-    // The masked form: the plain one reads an uninitialised register in GCC's header and warns.
-    return _mm512_mask_i64gather_pd(_mm512_setzero_pd(), 0xff, __builtin_bit_cast(__m512i, index), table, 8);
-}
-#elif defined(__AVX2__)
-inline __attribute__((always_inline)) Vector<double> lookup(const double* table, Index<double> index) {
-    return _mm256_i64gather_pd(table, __builtin_bit_cast(__m256i, index), 8);
-}
-inline __attribute__((always_inline)) Vector<float> lookup(const float* table, Index<float> index) {
-    return _mm256_i32gather_ps(table, __builtin_bit_cast(__m256i, index), 4);
-}
-#endif
-
 /// The float tables have 32 pieces: two registers, looked up by permutation where there is such an instruction.
 inline __attribute__((always_inline)) Vector<float> lookup32(const float* table, Index<float> index) {
 #if defined(__AVX512F__)

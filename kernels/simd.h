@@ -47,4 +47,27 @@ template <class T> inline __attribute__((always_inline)) void store(T* p, Vector
 /// x in every lane. (x - 0 is x for every x, so this is one instruction; 0 + x is not, because of -0.)
 template <class T> inline __attribute__((always_inline)) Vector<T> broadcast(T x) { return x - Vector<T>{}; }
 
+/// table[index] for each lane.
+template <class T> inline __attribute__((always_inline)) Vector<T> lookup(const T* table, Index<T> index) {
+    Vector<T> v;
+    for (int lane = 0; lane < kLanes<T>; ++lane) v[lane] = table[index[lane]];
+    return v;
+}
+#if defined(__AVX512F__)
+inline __attribute__((always_inline)) Vector<double> lookup(const double* table, Index<double> index) {
+    // The masked form: the plain one reads an uninitialised register in GCC's header and warns.
+    return _mm512_mask_i64gather_pd(_mm512_setzero_pd(), 0xff, __builtin_bit_cast(__m512i, index), table, 8);
+}
+inline __attribute__((always_inline)) Vector<float> lookup(const float* table, Index<float> index) {
+    return _mm512_mask_i32gather_ps(_mm512_setzero_ps(), 0xffff, __builtin_bit_cast(__m512i, index), table, 4);
+}
+#elif defined(__AVX2__)
+inline __attribute__((always_inline)) Vector<double> lookup(const double* table, Index<double> index) {
+    return _mm256_i64gather_pd(table, __builtin_bit_cast(__m256i, index), 8);
+}
+inline __attribute__((always_inline)) Vector<float> lookup(const float* table, Index<float> index) {
+    return _mm256_i32gather_ps(table, __builtin_bit_cast(__m256i, index), 4);
+}
+#endif
+
 } // namespace dynkin::kernels::DYNKIN_ISA

@@ -22,20 +22,26 @@ struct TransitionView {
     float lo, inverse_h;
 };
 
-/// z(dt) from z(0) = z and a uniform u, bilinear in the table.
-DYNKIN_HD float transition(const TransitionView& t, float z, float u) {
-    const float a = quantile_position(u, static_cast<float>(t.columns - 1));
-    const float last_row = static_cast<float>(t.rows - 1), last_column = static_cast<float>(t.columns) - 1.5f;
-    float p = (z - t.lo) * t.inverse_h; // comparisons, not fmin and fmax: loops over them vectorise
+/// Where z and u fall in the table: the corner's index and the two fractions.
+struct TransitionCell {
+    int at;
+    float column_fraction, row_fraction;
+};
+DYNKIN_HD TransitionCell transition_cell(int rows, int columns, float lo, float inverse_h, float z, float u) {
+    const float a = quantile_position(u, static_cast<float>(columns - 1));
+    const float last_row = static_cast<float>(rows - 1), last_column = static_cast<float>(columns) - 1.5f;
+    float p = (z - lo) * inverse_h; // comparisons, not fmin and fmax: loops over them vectorise
     p = p > 0.0f ? p : 0.0f;
     p = p < last_row ? p : last_row;
     const int column = static_cast<int>(a < last_column ? a : last_column);
     const int row = static_cast<int>(p < last_row - 0.5f ? p : last_row - 0.5f);
-    const float fa = a - static_cast<float>(column), fp = p - static_cast<float>(row);
-    const float* c = t.table + row * t.columns + column;
-    const float low = c[0] + fa * (c[1] - c[0]);
-    const float high = c[t.columns] + fa * (c[t.columns + 1] - c[t.columns]);
-    return low + fp * (high - low);
+    return {row * columns + column, a - static_cast<float>(column), p - static_cast<float>(row)};
+}
+
+/// z(dt) from the four corners of its cell, bilinear; V: a number, or a vector of them.
+template <class V> DYNKIN_HD V transition_value(V a0, V a1, V b0, V b1, V column_fraction, V row_fraction) {
+    const V low = a0 + column_fraction * (a1 - a0), high = b0 + column_fraction * (b1 - b0);
+    return low + row_fraction * (high - low);
 }
 
 struct StepKernels {
@@ -45,7 +51,7 @@ struct StepKernels {
     /// n[k][particle]: standard normals by Box-Muller from the same words.
     void (*normals)(std::uint64_t seed, std::uint32_t stream, std::uint64_t first, std::uint32_t step, std::uint32_t slot,
                     float* n);
-    /// z[particle] = transition(z[particle], u[particle]) for a tile.
+    /// z(dt) from z(0) = z[particle] and the uniforms u[particle], in place, for a tile.
     void (*transition)(const TransitionView& table, const float* u, float* z);
 };
 const StepKernels& step_kernels(Isa isa);

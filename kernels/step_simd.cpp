@@ -39,8 +39,20 @@ void normals(std::uint64_t seed, std::uint32_t stream, std::uint64_t first, std:
 }
 
 void transition_tile(const TransitionView& table, const float* u, float* z) {
-    const TransitionView t = table;
-    for (int p = 0; p < kScoreTile; ++p) z[p] = transition(t, z[p], u[p]);
+    const int rows = table.rows, columns = table.columns;
+    const float lo = table.lo, inverse_h = table.inverse_h;
+    int at[kScoreTile];
+    float fa[kScoreTile], fp[kScoreTile];
+    for (int p = 0; p < kScoreTile; ++p) {
+        const TransitionCell cell = transition_cell(rows, columns, lo, inverse_h, z[p], u[p]);
+        at[p] = cell.at, fa[p] = cell.column_fraction, fp[p] = cell.row_fraction;
+    }
+    for (int p = 0; p < kScoreTile; p += kLanes<float>) {
+        Index<float> k;
+        std::memcpy(&k, at + p, sizeof k);
+        const auto corner = [&](int offset) { return lookup(table.table + offset, k); };
+        store(z + p, transition_value(corner(0), corner(1), corner(columns), corner(columns + 1), load(fa + p), load(fp + p)));
+    }
 }
 
 } // namespace
