@@ -48,7 +48,7 @@ template <class A, class B> bool same_bytes(const A& a, const B& b) {
            (a.size() == 0 || std::memcmp(a.data(), b.data(), a.size() * sizeof a.data()[0]) == 0);
 }
 
-/// Correlated, skewed, bimodal rows: neighbours share a sign and a noise.
+/// Correlated, skewed, bimodal rows: neighbours share a sign and a noise; inside the boxes below.
 inline Array<double> rows(size_t count, size_t sites, unsigned seed, double spread = 0.45) {
     std::mt19937_64 engine(seed);
     std::normal_distribution<double> normal;
@@ -58,7 +58,7 @@ inline Array<double> rows(size_t count, size_t sites, unsigned seed, double spre
         double shared = normal(engine);
         for (size_t j = 0; j < sites; ++j) {
             shared = 0.6 * shared + 0.8 * normal(engine);
-            x(n, j) = std::clamp((j % 3 == 2 ? 1 : sign) + spread * shared, -2.5, 2.5);
+            x(n, j) = std::clamp((j % 3 == 2 ? 1 : sign) + spread * shared, -2.2, 2.2);
         }
     }
     return x;
