@@ -15,7 +15,7 @@ namespace {
 
 struct Options {
     Common common;
-    std::string samples, output, target, lattice, boundary = "free", process = "fitted", pairs = "auto", ridge = "auto";
+    std::string samples, output, target, lattice, boundary = "free", process = "auto", pairs = "auto", ridge = "auto";
     std::string symmetry = "auto", precision = "float64";
     int degree = 0, total_degree = 0, time_nodes = 32, dequantise = 0;
     double t_min = -1, t_end = -1, reference_scale = 0.6;
@@ -58,7 +58,7 @@ void use_target(const Options& options, const SampleFile& data, FitOptions& fit)
 
 FitOptions resolve(const Options& options, const SampleFile& data) {
     FitOptions fit;
-    fit.process = options.process == "ou" ? ReferenceKind::hermite : ReferenceKind::fitted;
+    if (options.process != "auto") fit.process = options.process == "ou" ? ReferenceKind::hermite : ReferenceKind::fitted;
     fit.degree = options.degree, fit.total_degree = options.total_degree;
     if (options.pairs != "auto") fit.pairs = parse_pair_rules(options.pairs);
     fit.symmetry = options.symmetry == "even" ? Symmetry::even : options.symmetry == "none" ? Symmetry::none : Symmetry::automatic;
@@ -136,11 +136,11 @@ time node. Rows stream from the file three times; memory does not grow with thei
 Examples:
   dynkin fit train.npy -o model.dynkin --target target.toml
   dynkin fit train.npy -o model.dynkin --lattice 8x8 --boundary periodic
-  dynkin fit digits.npy -o digits.dynkin --dequantise 17 --drop-constant --lattice 8x8)";
+  dynkin fit digits.npy -o digits.dynkin --dequantise 17 --drop-constant --pairs all:1)";
 
 void add_basis_flags(CLI::App& command, Options& o) {
-    command.add_option("--process", o.process, "reference diffusion")->check(CLI::IsMember({"fitted", "ou"}))->capture_default_str();
-    command.add_option("--degree", o.degree, "degree of one-coordinate functions, 0: 6 (more in one to three dimensions)")
+    command.add_option("--process", o.process, "reference diffusion; auto: fitted, or ou for heavy tails")->check(CLI::IsMember({"auto", "fitted", "ou"}))->capture_default_str();
+    command.add_option("--degree", o.degree, "degree of one-coordinate functions, 0: 6 (more in one to three dimensions, 4 for ou)")
         ->check(CLI::Range(0, 24))->capture_default_str();
     command.add_option("--pairs", o.pairs,
                        "two-coordinate functions, e.g. nearest:3,all:1 - or range2:2, dependent:2, none, auto")->capture_default_str();

@@ -288,6 +288,7 @@ PotentialFit fit_potential(const MarginalSums& sums, double scale, bool symmetri
             if (polynomial(fit.potential, z) - lowest <= 30) widest = std::max(widest, std::abs(z));
         }
         fit.lo = -std::min(reach, widest), fit.hi = std::min(reach, widest);
+        if (degree > 2 && (sums.min < fit.lo || sums.max > fit.hi)) continue; // too steep for its own data
         return fit;
     }
     throw Error(ErrorKind::numerical, "eigenbasis: no polynomial potential fits the marginal law (degrees 8 to 2 rejected)");

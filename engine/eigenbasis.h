@@ -78,7 +78,7 @@ struct PotentialFit {
 
 /// The potential of the fitted reference: v = scale * polynomial by linear score matching, min E[v'^2/2 - v''], degree 8, 6,
 /// 4, 2 until the leading coefficient is positive and the minimum lies between the quantiles; box 1.15 max|z|, shrunk so
-/// that v - min v <= 30 (design.md section 2). `symmetric`: even powers only.
+/// that v - min v <= 30; a degree whose box leaves data out gives way to a lower one (docs/method.md, section 3). `symmetric`: even powers only.
 PotentialFit fit_potential(const MarginalSums& sums, double scale, bool symmetric, int max_degree = 8);
 
 /// Nodes and weights of the n-point Gauss-Legendre rule on [lo, hi].

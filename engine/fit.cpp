@@ -77,7 +77,10 @@ class Fitter {
     void marginals();
     void choose_symmetry();
     void choose_reference();
-    void check_box();
+    int default_degree(bool hermite) const;
+    void use_fitted_reference(std::vector<MarginalSums> pooled);
+    void use_hermite_reference();
+    size_t count_outside() const;
     void choose_basis();
     void choose_times();
     void compute_moments();
@@ -170,30 +173,32 @@ void Fitter::marginals() {
         for (size_t j = 0; j < i; ++j) report_.max_correlation = std::max(report_.max_correlation, std::abs(c(i, j)));
 }
 
-/// Measured symmetry: all odd statistics of first to third order within 3.5 to 4.5 standard errors of independent samples.
+/// Measured symmetry: all odd statistics of first to third order (E z, E (z^3 - 3 z), E z_i z_j^2) within what independent samples
+/// of an even law show in 99 of 100 data sets.
 void Fitter::choose_symmetry() {
     if (options_.symmetry != Symmetry::automatic || options_.known_even) {
         report_.symmetry_reason = options_.symmetry != Symmetry::automatic ? "asked for" : "the target is even";
         report_.even = even_;
         return;
     }
-    const double rows = static_cast<double>(data_.rows());
-    double worst = rows < 1000 ? INFINITY : 0;
+    const double rows = static_cast<double>(data_.rows()), d = static_cast<double>(marginal_.sums.size());
+    double worst = 0;
     for (size_t j = 0; j < marginal_.sums.size(); ++j) {
         const auto& s = marginal_.sums[j].power;
-        const double shift = columns_.mean[j] / columns_.sd[j];
-        worst = std::max(worst, std::abs(shift) * std::sqrt(rows));
-        worst = std::max(worst, std::abs(s[3]) / std::sqrt(s[6]));
+        worst = std::max(worst, std::abs(columns_.mean[j] / columns_.sd[j]) * std::sqrt(rows));
+        worst = std::max(worst, std::abs(s[3] - 3 * s[1]) / std::sqrt(s[6] - 6 * s[4] + 9 * s[2]));
     }
-    double worst_pair = 0;
     const auto& odd = marginal_.odd_correlation;
-    for (double value : odd) worst_pair = std::max(worst_pair, std::abs(value));
-    worst_pair *= std::sqrt(static_cast<double>(marginal_.dependence_rows));
-    even_ = worst < 3.5 && worst_pair < 4.5;
+    const double scale = std::sqrt(static_cast<double>(marginal_.dependence_rows));
+    for (size_t i = 0; i < odd.rows(); ++i)
+        for (size_t j = 0; j < odd.cols(); ++j)
+            if (i != j) worst = std::max(worst, std::abs(odd(i, j)) * scale);
+    const double allowed = std::sqrt(2 * std::log((2 * d + d * (d - 1)) / 0.01)); // of so many normal numbers
+    even_ = rows >= 1000 && worst < allowed;
     report_.even = even_;
-    report_.symmetry_reason = rows < 1000 ? "fewer than 1000 samples"
-                                          : fmt::format("measured: odd moments {:.1f} and {:.1f} standard errors", worst,
-                                                        worst_pair);
+    report_.symmetry_reason =
+        rows < 1000 ? "fewer than 1000 samples"
+                    : fmt::format("measured: largest odd moment {:.1f} standard errors, {:.1f} allowed", worst, allowed);
     if (even_) {
         pool_scales();
         marginal_ = marginal_statistics(context_, data_, model_.view, model_.standardization);
@@ -222,43 +227,65 @@ void Fitter::choose_reference() {
         for (size_t j = 0; j < class_.size(); ++j) {
             b.upper[j] = std::max(-b.lower[j], b.upper[j]), b.lower[j] = -b.upper[j];
         }
-    const int d = model_.dimension();
-    const int degree = options_.degree ? options_.degree : d == 1 ? 10 : d == 2 ? 12 : d == 3 ? 8 : 6;
-    b.basis.degree = degree;
-    if (options_.process == ReferenceKind::hermite) {
-        b.reference.families = {hermite_family(2 * degree)};
-        b.reference.family_of.assign(static_cast<size_t>(d), 0);
-        report_.reference = "Ornstein-Uhlenbeck (Hermite)";
-    } else {
-        int lowest = 8, highest = 2;
-        for (MarginalSums& sums : pooled) {
-            if (even_) sums.low_quantile = -(sums.high_quantile = std::max(-sums.low_quantile, sums.high_quantile));
-            const PotentialFit fit = fit_potential(sums, options_.reference_scale, even_);
-            b.reference.families.push_back(fitted_family(fit.potential, fit.lo, fit.hi, std::max(24, 2 * degree),
-                                                         std::max(48, 4 * degree)));
-            lowest = std::min(lowest, fit.degree), highest = std::max(highest, fit.degree);
-        }
-        b.reference.family_of = class_;
-        report_.reference =
-            fmt::format("fitted, {} potential{} of degree {}, scale {:g}", classes, classes == 1 ? "" : "s",
-                        lowest == highest ? fmt::format("{}", lowest) : fmt::format("{} to {}", lowest, highest),
-                        options_.reference_scale);
-    }
+    const bool hermite = options_.process == ReferenceKind::hermite;
+    if (!hermite) {
+        use_fitted_reference(std::move(pooled));
+        report_.outside = count_outside();
+        const bool heavy = static_cast<double>(report_.outside) > 1e-4 * static_cast<double>(data_.rows());
+        if (heavy && options_.process)
+            reject(fmt::format("{} of {} samples lie outside the box of the fitted reference, expected at most 1e-4 of them: "
+                               "heavy tails, use --process ou", report_.outside, data_.rows()));
+        if (heavy) use_hermite_reference();
+    } else
+        use_hermite_reference();
     report_.lambda_1 = INFINITY;
     for (const Family& family : b.reference.families) report_.lambda_1 = std::min(report_.lambda_1, family.lambda[1]);
-    check_box();
 }
 
-/// More than 1e-4 of the data outside the box of the reference cannot be modelled.
-void Fitter::check_box() {
-    const Block& b = block();
+int Fitter::default_degree(bool hermite) const {
+    const int d = model_.dimension();
+    return d == 1 ? 10 : d == 2 ? 12 : d == 3 ? 8 : hermite ? 4 : 6;
+}
+
+void Fitter::use_hermite_reference() {
+    Block& b = block();
+    b.basis.degree = options_.degree ? options_.degree : default_degree(true);
+    b.reference.families = {hermite_family(2 * b.basis.degree)};
+    b.reference.family_of.assign(b.coordinates.size(), 0);
+    report_.reference = "Ornstein-Uhlenbeck (Hermite)";
+    if (report_.outside)
+        report_.reference += fmt::format(": {} samples lie outside the box of a fitted one", report_.outside);
+    report_.outside = 0;
+}
+
+void Fitter::use_fitted_reference(std::vector<MarginalSums> pooled) {
+    Block& b = block();
+    const int degree = b.basis.degree = options_.degree ? options_.degree : default_degree(false);
+    int lowest = 8, highest = 2;
+    for (MarginalSums& sums : pooled) {
+        if (even_) sums.low_quantile = -(sums.high_quantile = std::max(-sums.low_quantile, sums.high_quantile));
+        const PotentialFit fit = fit_potential(sums, options_.reference_scale, even_);
+        b.reference.families.push_back(
+            fitted_family(fit.potential, fit.lo, fit.hi, std::max(24, 2 * degree), std::max(48, 4 * degree)));
+        lowest = std::min(lowest, fit.degree), highest = std::max(highest, fit.degree);
+    }
+    b.reference.family_of = class_;
+    report_.reference = fmt::format("fitted, {} potential{} of degree {}, scale {:g}", pooled.size(), pooled.size() == 1 ? "" : "s",
+                                    lowest == highest ? fmt::format("{}", lowest) : fmt::format("{} to {}", lowest, highest),
+                                    options_.reference_scale);
+}
+
+/// Samples with a coordinate outside the box of its reference. Reads the data again only if there are any.
+size_t Fitter::count_outside() const {
+    const Reference& reference = model_.blocks.front().reference;
+    const size_t d = marginal_.sums.size(), batch = 4096;
     bool inside = true;
-    for (size_t j = 0; j < marginal_.sums.size(); ++j) {
-        const Family& f = b.reference.of(static_cast<int>(j));
+    for (size_t j = 0; j < d; ++j) {
+        const Family& f = reference.of(static_cast<int>(j));
         inside = inside && marginal_.sums[j].min >= f.lo && marginal_.sums[j].max <= f.hi;
     }
-    if (inside) return;
-    const size_t d = marginal_.sums.size(), batch = 4096;
+    if (inside) return 0;
+    size_t outside = 0;
     Array<double> x(batch, d);
     for (size_t first = 0; first < data_.rows(); first += batch) {
         const size_t count = std::min(batch, data_.rows() - first);
@@ -267,15 +294,13 @@ void Fitter::check_box() {
             bool out = false;
             for (size_t j = 0; j < d; ++j) {
                 const double z = (x(n, j) - model_.standardization.mean[j]) / model_.standardization.scale[j];
-                const Family& f = b.reference.of(static_cast<int>(j));
+                const Family& f = reference.of(static_cast<int>(j));
                 out = out || z < f.lo || z > f.hi;
             }
-            report_.outside += out;
+            outside += out;
         }
     }
-    if (static_cast<double>(report_.outside) > 1e-4 * static_cast<double>(data_.rows()))
-        reject(fmt::format("{} of {} samples lie outside the box of the fitted reference, expected at most 1e-4 of them: heavy "
-                           "tails, use --process ou", report_.outside, data_.rows()));
+    return outside;
 }
 
 void Fitter::choose_basis() {
@@ -289,7 +314,7 @@ void Fitter::choose_basis() {
         rules = {{PairRule::Kind::all, 1, degree}};
         if (total == 0) total = degree;
     } else
-        rules = parse_pair_rules("dependent:2,all:1");
+        rules = parse_pair_rules(b.reference.families.front().kind == ReferenceKind::hermite ? "all:1" : "dependent:2,all:1");
     Array<double> dependence(marginal_.correlation.rows(), marginal_.correlation.cols());
     for (size_t k = 0; k < dependence.size(); ++k)
         dependence[k] = std::max(std::abs(marginal_.correlation[k]), std::abs(marginal_.square_correlation[k]));
@@ -449,7 +474,7 @@ void Fitter::describe() {
     model_.training_rows = static_cast<double>(data_.rows());
     report_.samples = data_.rows(), report_.dimension = static_cast<size_t>(model_.dimension());
     nlohmann::ordered_json j;
-    j["process"] = options_.process == ReferenceKind::hermite ? "ou" : "fitted";
+    j["process"] = b.reference.families.front().kind == ReferenceKind::hermite ? "ou" : "fitted";
     j["degree"] = b.basis.degree;
     j["total_degree"] = b.basis.total_degree;
     j["pairs"] = options_.pairs ? format_pair_rules(*options_.pairs) : "default";

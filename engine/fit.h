@@ -11,10 +11,11 @@ namespace dynkin {
 enum class Symmetry { automatic, even, none };
 
 struct FitOptions {
-    ReferenceKind process = ReferenceKind::fitted;
-    int degree = 0;                            ///< of the 1-clusters; 0: 6 (10, 12, 8 in one, two, three dimensions)
+    std::optional<ReferenceKind> process;      ///< none: fitted, or OU where tails are too heavy for a fitted one
+    int degree = 0;                            ///< of the 1-clusters; 0: 6 (10, 12, 8 in one, two, three dimensions; 4 for OU
+                                               ///< in more)
     std::optional<std::vector<PairRule>> pairs; ///< none given: nearest:3,all:1 with a lattice, dependent:2,all:1
-                                                ///< without, all:degree in two or three dimensions
+                                                ///< without (all:1 for OU), all:degree in two or three dimensions
     int total_degree = 0;                      ///< a + b at most this, 0: no limit (degree in two or three dimensions)
     std::optional<Lattice> lattice;            ///< of the file's columns; periodic: all sites are equivalent
     bool reflection_symmetric = false;         ///< the law has the lattice's reflections: sites they map onto one another share a
@@ -47,7 +48,8 @@ struct FitReport {
 };
 
 /// Fits a flat model. Rows stream three times; memory does not grow with N. Throws Error(input) for a constant column (unless
-/// dropped), duplicated columns, fewer samples than the basis needs, more than 1e-4 of the data outside the box;
+/// dropped), duplicated columns, fewer samples than the basis needs, more than 1e-4 of the data outside the box of a fitted
+/// reference that was asked for;
 /// Error(numerical) for a system that cannot be solved; Interrupted after the checkpoint is written.
 Model fit(const Context& context, const SampleFile& data, const FitOptions& options, FitReport* report = nullptr);
 

@@ -21,6 +21,15 @@ using kernels::kScoreTile;
 using std::size_t;
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
+/// Whether a model can be trusted with coordinate j at z (time t_min): the box of a fitted reference; for OU, whose polynomials
+/// extrapolate wildly, the range of the data and a margin of 15 % and 6 s, s^2 = 1 - exp(-2 t_min).
+bool within_reach(const Block& block, size_t j, double z) {
+    const Family& f = block.reference.of(static_cast<int>(j));
+    if (f.kind == ReferenceKind::fitted) return z >= f.lo && z <= f.hi;
+    const double margin = 0.15 * (block.upper[j] - block.lower[j]) + 6 * std::sqrt(-std::expm1(-2 * block.t_min));
+    return z >= block.lower[j] - margin && z <= block.upper[j] + margin;
+}
+
 /// Draws from a stationary law on a box: inverse CDF of its density made linear between 4001 nodes.
 class StationaryLaw {
   public:
@@ -106,8 +115,7 @@ class Sampler {
             log_q -= log_scale_;
             for (size_t j = 0; j < sites_; ++j) {
                 const double z = static_cast<double>(batch.z(n / kScoreTile, j * kScoreTile + n % kScoreTile));
-                const Family& f = block_.reference.of(static_cast<int>(j));
-                if (!(z >= f.lo && z <= f.hi && std::abs(z) < 1e6)) log_q = -kInfinity;
+                if (!within_reach(block_, j, z)) log_q = -kInfinity;
             }
             if (!std::isfinite(log_q)) log_q = -kInfinity, runaways_ += n < batch.count;
         }
@@ -236,9 +244,10 @@ class Sampler {
         }
     }
 
-    /// Keeps particles where data at time t can be: the box, or for OU [e^-t lo - 3 s, e^-t hi + 3 s], s^2 = 1 - e^-2t.
+    /// Keeps particles where data at time t can be: the box, or for OU [e^-t lo - 5 s, e^-t hi + 5 s], s^2 = 1 - e^-2t (at 3 s one
+    /// particle in a hundred would be stopped at each step in four coordinates for no fault of its own).
     void project(double t, float* z, char* projected, size_t used) const {
-        const double decay = std::exp(-t), reach = 3 * std::sqrt(-std::expm1(-2 * t));
+        const double decay = std::exp(-t), reach = 5 * std::sqrt(-std::expm1(-2 * t));
         for (size_t j = 0; j < sites_; ++j) {
             const Family& f = block_.reference.of(static_cast<int>(j));
             const float lo = static_cast<float>(fitted_ ? f.lo : decay * block_.lower[j] - reach);
@@ -362,10 +371,9 @@ std::vector<double> log_density(const Context& context, const Model& model, size
         const size_t first = tile * kScoreTile, rows = std::min<size_t>(kScoreTile, count - first);
         double log_q[kScoreTile] = {};
         for (size_t j = 0; j < d; ++j) {
-            const Family& f = block.reference.of(static_cast<int>(j));
             for (size_t p = 0; p < kScoreTile; ++p) {
                 const double value = z[j * kScoreTile + p] = p < rows ? (x[(first + p) * d + j] - mean[j]) / scale[j] : 0;
-                log_q[p] = value >= f.lo && value <= f.hi ? log_q[p] - std::log(scale[j]) : -kInfinity;
+                log_q[p] = within_reach(block, j, value) ? log_q[p] - std::log(scale[j]) : -kInfinity;
             }
         }
         for (size_t k = 0; k + 1 < times.size(); ++k) {
