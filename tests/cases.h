@@ -157,7 +157,7 @@ inline Array<double> draw(const oracle::Gaussian& g, size_t count, unsigned seed
 }
 
 /// A model with one block on all d coordinates, all coefficients 0; standardisation as given.
-inline Model empty_model(Reference reference, IndexSet basis, int intervals) {
+inline Model empty_model(Reference reference, IndexSet basis, int intervals, double t_end = 5) {
     Model model;
     const size_t d = reference.family_of.size();
     model.view.columns = d;
@@ -169,6 +169,7 @@ inline Model empty_model(Reference reference, IndexSet basis, int intervals) {
     model.training_rows = 1000;
     model.configuration = "{}";
     Block block;
+    block.t_end = t_end;
     block.coordinates = model.view.kept;
     block.reference = std::move(reference);
     block.basis = std::move(basis);
@@ -188,7 +189,7 @@ inline Model gaussian_model(const oracle::Gaussian& g, ReferenceKind kind, int i
         for (int j = i + 1; j < d; ++j) pairs.push_back({i, j, 1});
     Reference reference = hermite_reference(d, 4);
     if (kind == ReferenceKind::fitted) reference.families = {fitted_family({0, 0, 0.5}, -9, 9, 4, 32)};
-    Model model = empty_model(reference, make_index_set(d, 2, pairs, 0, false), intervals);
+    Model model = empty_model(reference, make_index_set(d, 2, pairs, 0, false), intervals, 12);
     Block& block = model.blocks.front();
     for (size_t n = 0; n < block.node_time.size(); ++n) {
         const oracle::Gaussian at = g.noised(block.node_time[n]);
