@@ -11,13 +11,13 @@ namespace dynkin {
 enum class Symmetry { automatic, even, none };
 
 struct FitOptions {
-    std::optional<ReferenceKind> process;      ///< none: fitted, or OU where tails are too heavy for a fitted one
+    std::optional<ReferenceKind> process = {};      ///< none: fitted, or OU where tails are too heavy for a fitted one
     int degree = 0;                            ///< of the 1-clusters; 0: 6 (10, 12, 8 in one, two, three dimensions; 4 for OU
                                                ///< in more)
-    std::optional<std::vector<PairRule>> pairs; ///< none given: nearest:3,all:1 with a lattice, dependent:2,all:1
+    std::optional<std::vector<PairRule>> pairs = {}; ///< none given: nearest:3,all:1 with a lattice, dependent:2,all:1
                                                 ///< without (all:1 for OU), all:degree in two or three dimensions
     int total_degree = 0;                      ///< a + b at most this, 0: no limit (degree in two or three dimensions)
-    std::optional<Lattice> lattice;            ///< of the file's columns; periodic: all sites are equivalent
+    std::optional<Lattice> lattice = {};       ///< of the file's columns; periodic: all sites are equivalent
     bool reflection_symmetric = false;         ///< the law has the lattice's reflections: sites they map onto one another share a
                                                ///< reference
     Symmetry symmetry = Symmetry::automatic;
@@ -31,7 +31,7 @@ struct FitOptions {
     bool single_precision = false;             ///< moments in float32 products
     std::uint64_t seed = 0;
     std::size_t batch = 0;                     ///< rows at a time, 0: chosen; does not change the result
-    CheckpointOptions checkpoint;
+    CheckpointOptions checkpoint = {};
 };
 
 struct FitReport {

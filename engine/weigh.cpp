@@ -126,4 +126,25 @@ WeightedMean weighted_mean(std::span<const double> weight, std::span<const doubl
     return result;
 }
 
+Weights weigh(const Samples& samples, const Energy& energy) {
+    require(samples.log_density.size() == samples.rows.rows() && samples.rows.rows() > 0, ErrorKind::usage,
+            "weigh: the samples have no log density, expected samples of Method::ode");
+    std::vector<double> log_weight(samples.rows.rows());
+    energy(log_weight.size(), samples.rows.data(), log_weight.data());
+    for (std::size_t n = 0; n < log_weight.size(); ++n) {
+        const double log_q = samples.log_density[n];
+        log_weight[n] = std::isfinite(log_q) ? -log_weight[n] - log_q : -std::numeric_limits<double>::infinity();
+    }
+    return importance_weights(log_weight);
+}
+
+Weights weigh(const Context& context, const Samples& samples, const Target& target) {
+    require(samples.rows.cols() == target.dimension(), ErrorKind::usage,
+            "weigh: the samples have another dimension than the target");
+    return weigh(samples, [&](std::size_t count, const float* x, double* energies) {
+        const std::vector<double> rows(x, x + count * target.dimension());
+        energy(context, target, count, rows.data(), energies);
+    });
+}
+
 } // namespace dynkin

@@ -2,6 +2,9 @@
 #pragma once
 #include "array.h"
 #include "context.h"
+#include "sampler.h"
+#include "target.h"
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -39,5 +42,14 @@ struct WeightedMean {
 /// weight 0 are not looked at (they may be NaN). Throws Error(usage) when the sizes differ, a weight is
 /// negative or not finite, or all are 0. The standard error is NaN for n = 1.
 WeightedMean weighted_mean(std::span<const double> weight, std::span<const double> values);
+
+/// A user's energy: energies[n] = U(x_n) in kT for `count` rows of x, in the columns of the data file.
+using Energy = std::function<void(std::size_t count, const float* x, double* energies)>;
+
+/// Weights of samples drawn with Method::ode for a target given by its energy. Throws Error(usage) when the samples have no log
+/// density.
+Weights weigh(const Samples& samples, const Energy& energy);
+/// For a target with an energy. Throws Error(usage) for another dimension.
+Weights weigh(const Context& context, const Samples& samples, const Target& target);
 
 } // namespace dynkin
