@@ -66,12 +66,17 @@ Family read_family(const Reader& reader, const std::string& name) {
     const bool fitted = reader.indices(name + "kind", 0, 1, 1)[0] == 1;
     const auto lambda = reader.numbers(name + "lambda");
     reader.check(lambda.size() >= 2 && lambda.size() <= 65, fmt::format("'{}lambda' has {} numbers", name, lambda.size()));
-    if (!fitted) return hermite_family(static_cast<int>(lambda.size()) - 1);
+    if (!fitted) {
+        const Family hermite = hermite_family(static_cast<int>(lambda.size()) - 1);
+        reader.check(hermite.lambda == lambda, fmt::format("'{}lambda' are not those of Hermite polynomials", name));
+        return hermite;
+    }
     Family f;
     f.kind = ReferenceKind::fitted;
     f.lambda = lambda;
     for (size_t n = 0; n < lambda.size(); ++n)
-        reader.check(lambda[n] >= 0 && (n == 0 || lambda[n] > lambda[n - 1]), fmt::format("'{}lambda' does not ascend", name));
+        reader.check(n == 0 ? lambda[n] == 0 : lambda[n] > lambda[n - 1],
+                     fmt::format("'{}lambda' does not ascend from 0", name));
     const auto box = reader.numbers(name + "box", 3);
     f.lo = box[0], f.hi = box[1], f.log_normaliser = box[2];
     reader.check(f.lo < f.hi, fmt::format("'{}box' is empty", name));
@@ -136,13 +141,33 @@ Block read_block(const Reader& reader, const std::string& name, int dimension) {
     b.t_min = times[0], b.t_end = times[1], b.t0 = times[2];
     reader.check(b.t_min >= 0 && b.t_end > b.t_min && b.t0 > 0, fmt::format("'{}times' are not in order", name));
     b.node_time = reader.numbers(name + "node_time");
-    reader.check(b.node_time.size() >= 2 && std::is_sorted(b.node_time.begin(), b.node_time.end()),
-                 fmt::format("'{}node_time' does not ascend", name));
+    reader.check(b.node_time.size() >= 2 && b.node_time.size() <= 1025,
+                 fmt::format("'{}node_time' has {} numbers", name, b.node_time.size()));
+    const auto nodes = b.step_times(static_cast<int>(b.node_time.size()) - 1);
+    for (size_t n = 0; n < nodes.size(); ++n)
+        reader.check(std::abs(b.node_time[n] - nodes[n]) <= 1e-9 * nodes[n],
+                     fmt::format("'{}node_time' is not the grid of '{}times'", name, name));
     const auto c = reader.numbers(name + "coefficients", b.node_time.size() * b.basis.terms.size());
     b.coefficients = Array<double>(b.node_time.size(), b.basis.terms.size());
     std::copy(c.begin(), c.end(), b.coefficients.begin());
     b.lower = reader.numbers(name + "lower", sites), b.upper = reader.numbers(name + "upper", sites);
+    for (size_t j = 0; j < sites; ++j)
+        reader.check(b.lower[j] <= b.upper[j], fmt::format("'{}lower' is above '{}upper'", name, name));
     return b;
+}
+
+/// Each modelled column belongs to one block, and a block lists its own in ascending order.
+void check_partition(const Reader& reader, const Model& model) {
+    std::vector<char> seen(model.view.kept.size(), 0);
+    size_t count = 0;
+    for (const Block& b : model.blocks)
+        for (size_t k = 0; k < b.coordinates.size(); ++k, ++count) {
+            char& there = seen[static_cast<size_t>(b.coordinates[k])];
+            reader.check(!there && (k == 0 || b.coordinates[k - 1] < b.coordinates[k]),
+                         "'coordinates' of the blocks are not ascending and distinct");
+            there = 1;
+        }
+    reader.check(count == seen.size(), "'coordinates' of the blocks leave columns out");
 }
 
 const char* boundary_name(Boundary boundary) {
@@ -210,6 +235,7 @@ Model read_model(const std::filesystem::path& path) {
     const int blocks = reader.indices("blocks", 1, kMost, 1)[0];
     for (int k = 0; k < blocks; ++k)
         model.blocks.push_back(read_block(reader, fmt::format("block{}.", k), static_cast<int>(d)));
+    check_partition(reader, model);
     return model;
 }
 
