@@ -33,7 +33,6 @@ class Output {
             const auto& counts = saved->u64("counts", 2);
             next_ = counts[0], runaways = counts[1], error = saved->f64("error", 1)[0];
         }
-        // A checkpoint without the rows it speaks of is of no use: the run starts again.
         const auto mode = next_ ? OutputFile::Mode::resume : OutputFile::Mode::create;
         std::vector<std::size_t> shape = {o.samples};
         shape.insert(shape.end(), model.sample_shape.begin(), model.sample_shape.end());

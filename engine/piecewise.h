@@ -6,7 +6,7 @@
 
 namespace dynkin {
 
-/// All functions 0 .. R of a family for the moment pass: float64 to 1e-13, float32 to its rounding.
+/// All functions 0 .. R of a family for the moment pass: relative to the largest value on the box, float64 to 1e-8, float32 to 1e-5 (weighted by the law: 1e-11 and 1e-7).
 template <class T> kernels::FunctionTable<T> function_table(const Family& family);
 
 /// Coefficients of the polynomials of degree `degree` in t in [-1, 1] that interpolate phi_n at the Chebyshev nodes of each

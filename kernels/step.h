@@ -44,6 +44,13 @@ template <class V> DYNKIN_HD V transition_value(V a0, V a1, V b0, V b1, V column
     return low + row_fraction * (high - low);
 }
 
+/// z(dt) from z(0) = z and a uniform u.
+DYNKIN_HD float transition(const TransitionView& t, float z, float u) {
+    const TransitionCell cell = transition_cell(t.rows, t.columns, t.lo, t.inverse_h, z, u);
+    const float* c = t.table + cell.at;
+    return transition_value(c[0], c[1], c[t.columns], c[t.columns + 1], cell.column_fraction, cell.row_fraction);
+}
+
 struct StepKernels {
     /// u[k][particle], k = 0 .. 3: the uniforms of one Philox call for each of kScoreTile particles from `first`.
     void (*uniforms)(std::uint64_t seed, std::uint32_t stream, std::uint64_t first, std::uint32_t step, std::uint32_t slot,
