@@ -78,39 +78,51 @@ TEST(QuantilePosition, InvertsTheSpacingOfTheColumns) {
     }
 }
 
-TEST(Transition, IsBilinearInTheTable) {
+/// One tile through the kernel: particles and uniforms given, the rest of the tile at 0 and 1/2.
+std::vector<float> step_tile(const StepKernels& step, const Table& table, std::vector<float> z,
+                             std::vector<float> u) {
+    const std::size_t used = z.size();
+    z.resize(kScoreTile, 0.0f), u.resize(kScoreTile, 0.5f);
+    step.transition(table.view, u.data(), z.data());
+    z.resize(used);
+    return z;
+}
+
+TEST_P(StepLevels, TransitionIsBilinearInTheTable) {
     const Table table;
     for (double z : {-2.0, -1.7, -0.5, 0.0, 0.99, 2.0})
         for (double u : {0.0001, 0.1, 0.31, 0.5, 0.77, 0.9999}) {
             const double s = std::sqrt(0.5 * std::min(u, 1 - u)), column = 8 * (u < 0.5 ? s : 1 - s);
-            EXPECT_NEAR(transition(table.view, static_cast<float>(z), static_cast<float>(u)),
-                        table.at(z + 2, column),
+            const float found = step_tile(step, table, {static_cast<float>(z)}, {static_cast<float>(u)})[0];
+            EXPECT_NEAR(found, table.at(z + 2, column),
                         tolerance::few_operations(100, tolerance::eps32) / std::max(s, 0.01))
                 << z << ' ' << u;
         }
 }
 
-TEST(Transition, StartsOutsideTheTableAreClippedToItsEnds) {
+TEST_P(StepLevels, TransitionsFromOutsideTheTableStartAtItsEnds) {
     const Table table;
     for (float u : {0x1p-24f, 0.3f, 1 - 0x1p-24f}) {
-        EXPECT_EQ(transition(table.view, -100.0f, u), transition(table.view, -2.0f, u));
-        EXPECT_EQ(transition(table.view, 100.0f, u), transition(table.view, 2.0f, u));
-        EXPECT_TRUE(std::isfinite(transition(table.view, INFINITY, u)));
-        EXPECT_TRUE(std::isfinite(transition(table.view, NAN, u)));
+        const auto z = step_tile(step, table, {-100.0f, -2.0f, 100.0f, 2.0f, INFINITY, -INFINITY, NAN},
+                                 std::vector<float>(7, u));
+        EXPECT_EQ(z[0], z[1]);
+        EXPECT_EQ(z[2], z[3]);
+        EXPECT_EQ(z[4], z[3]);
+        EXPECT_EQ(z[5], z[1]);
+        EXPECT_TRUE(std::isfinite(z[6]));
     }
 }
 
-TEST_P(StepLevels, TransitionOfATileIsThatOfEachParticle) {
+TEST_P(StepLevels, TransitionOfATileTreatsEachParticleAlike) {
     const Table table;
-    float u[kScoreTile], z[kScoreTile], expected[kScoreTile];
+    std::vector<float> z, u;
     for (int p = 0; p < kScoreTile; ++p) {
-        u[p] = (static_cast<float>(p) + 0.5f) / kScoreTile;
-        z[p] = -3.0f + 0.1f * static_cast<float>(p);
-        expected[p] = transition(table.view, z[p], u[p]);
+        u.push_back((static_cast<float>(p) + 0.5f) / kScoreTile);
+        z.push_back(-3.0f + 0.1f * static_cast<float>(p));
     }
-    step.transition(table.view, u, z);
-    for (int p = 0; p < kScoreTile; ++p)
-        EXPECT_NEAR(z[p], expected[p], tolerance::few_operations(100, tolerance::eps32)) << p;
+    const auto together = step_tile(step, table, z, u);
+    for (std::size_t p = 0; p < kScoreTile; ++p)
+        EXPECT_EQ(together[p], step_tile(step, table, {z[p]}, {u[p]})[0]) << p;
 }
 
 } // namespace
