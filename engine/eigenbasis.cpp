@@ -359,10 +359,4 @@ void TransitionTables::quantiles(double dt, float* table) const {
     }
 }
 
-void TransitionTables::stationary(float* table) const {
-    std::vector<double> mass(rows);
-    for (size_t i = 0; i < rows; ++i) mass[i] = root_weight_[i] * root_weight_[i] * (i == 0 || i + 1 == rows ? 0.5 : 1.0);
-    invert(mass, lo_, (hi_ - lo_) / (rows - 1), columns, table);
-}
-
 } // namespace dynkin

@@ -93,8 +93,6 @@ class TransitionTables {
     explicit TransitionTables(const Family& family);
     /// Fills table[rows * columns] for a step dt > 0.
     void quantiles(double dt, float* table) const;
-    /// Quantiles of the stationary law at the same u, `columns` of them.
-    void stationary(float* table) const;
 
   private:
     double lo_ = 0, hi_ = 0;
