@@ -23,10 +23,14 @@ struct Summary {
     double sum = 0, square = 0;
     std::size_t finite = 0, outside = 0;
     void add(double x) {
-        if (!std::isfinite(x)) ++outside;
-        else ++finite, sum += x, square += x * x;
+        if (!std::isfinite(x))
+            ++outside;
+        else
+            ++finite, sum += x, square += x * x;
     }
-    double mean() const { return finite ? sum / static_cast<double>(finite) : std::numeric_limits<double>::quiet_NaN(); }
+    double mean() const {
+        return finite ? sum / static_cast<double>(finite) : std::numeric_limits<double>::quiet_NaN();
+    }
     double error() const {
         const double n = static_cast<double>(finite);
         return std::sqrt(std::max(square / n - mean() * mean(), 0.0) / n);
@@ -51,16 +55,19 @@ int run(const Options& o) {
     });
     writer.commit();
     const int steps = o.steps ? o.steps : model.default_steps;
-    write_configuration(o.output, {{"command", "density"}, {"model", o.model}, {"points", o.points}, {"steps", steps}});
+    write_configuration(o.output,
+                        {{"command", "density"}, {"model", o.model}, {"points", o.points}, {"steps", steps}});
     const double d = model.dimension();
     result["points"] = points.rows(), result["dimension"] = model.dimension(), result["steps"] = steps;
     result["log_density_mean"] = summary.mean(), result["log_density_error"] = summary.error();
-    result["bits_per_dimension"] = -summary.mean() / d / std::log(2.0) +
-                                   (model.view.levels ? std::log2(static_cast<double>(model.view.levels)) : 0.0);
+    result["bits_per_dimension"] =
+        -summary.mean() / d / std::log(2.0) +
+        (model.view.levels ? std::log2(static_cast<double>(model.view.levels)) : 0.0);
     result["outside"] = summary.outside;
     result.print();
     if (summary.outside)
-        warn(fmt::format("{} of {} points lie outside the model's box: their log density is -inf, and means leave them out",
+        warn(fmt::format("{} of {} points lie outside the model's box: their log density is -inf, and means "
+                         "leave them out",
                          summary.outside, points.rows()));
     return 0;
 }
@@ -75,13 +82,16 @@ Example:
 } // namespace
 
 Command density_command(CLI::App& parent) {
-    CLI::App* command = parent.add_subcommand("density", "log-likelihood of points under a model, by its ODE");
+    CLI::App* command =
+        parent.add_subcommand("density", "log-likelihood of points under a model, by its ODE");
     auto options = std::make_shared<Options>();
     Options& o = *options;
     command->add_option("model", o.model, "a model that fit wrote")->required()->type_name("FILE");
     command->add_option("points", o.points, "points, .npy")->required()->type_name("FILE");
     command->add_option("-o,--output", o.output, "the log densities, .npy")->required()->type_name("FILE");
-    command->add_option("--steps", o.steps, "time steps, 0: the model's default")->check(CLI::Range(0, 1 << 20))->capture_default_str();
+    command->add_option("--steps", o.steps, "time steps, 0: the model's default")
+        ->check(CLI::Range(0, 1 << 20))
+        ->capture_default_str();
     add_common_flags(*command, o.common, false);
     command->footer(footer);
     return {command, [options] { return run(*options); }};

@@ -4,8 +4,8 @@
 #include <charconv>
 #include <cmath>
 #include <csignal>
-#include <cstdlib>
 #include <cstdio>
+#include <cstdlib>
 #include <fcntl.h>
 #include <filesystem>
 #include <fmt/format.h>
@@ -132,15 +132,18 @@ int run(int argc, char** argv) {
 namespace dynkin::app {
 namespace {
 
-/// OpenBLAS chooses its kernels when it is loaded, takes the slowest on processors younger than itself, and cannot be told
-/// later. So the program starts itself again with the kernels that go with --isa (or the best level), which also makes
-/// the same level give the same bytes on every machine. A choice of the user's is left alone.
+/// OpenBLAS chooses its kernels when it is loaded, takes the slowest on processors younger than itself, and
+/// cannot be told later. So the program starts itself again with the kernels that go with --isa (or the best
+/// level), which also makes the same level give the same bytes on every machine. A choice of the user's is
+/// left alone.
 void choose_blas_kernels(int argc, char** argv) {
     if (std::getenv("OPENBLAS_CORETYPE")) return;
     Isa isa = best_isa();
     for (int k = 1; k < argc; ++k) {
         const std::string_view at = argv[k];
-        const std::string_view level = at.starts_with("--isa=") ? at.substr(6) : at == "--isa" && k + 1 < argc ? argv[k + 1] : "";
+        const std::string_view level = at.starts_with("--isa=")        ? at.substr(6)
+                                       : at == "--isa" && k + 1 < argc ? argv[k + 1]
+                                                                       : "";
         if (level == "avx2" && isa == Isa::avx512) isa = Isa::avx2;
         if (level == "baseline") isa = Isa::baseline;
     }

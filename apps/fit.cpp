@@ -15,7 +15,8 @@ namespace {
 
 struct Options {
     Common common;
-    std::string samples, output, target, lattice, boundary = "free", process = "auto", pairs = "auto", ridge = "auto";
+    std::string samples, output, target, lattice, boundary = "free", process = "auto", pairs = "auto",
+                                                  ridge = "auto";
     std::string symmetry = "auto", precision = "float64";
     int degree = 0, total_degree = 0, time_nodes = 32, dequantise = 0;
     double t_min = -1, t_end = -1, reference_scale = 0.6;
@@ -28,9 +29,12 @@ std::vector<std::size_t> parse_shape(const std::string& text) {
     while (true) {
         std::size_t n = 0;
         const auto [next, status] = std::from_chars(at, end, n);
-        if (status != std::errc{} || n == 0 || n > (1u << 24) || shape.size() == 3 || (next != end && *next != 'x'))
-            throw Error(ErrorKind::usage,
-                        fmt::format("--lattice: expected one to three sides such as 16, 8x8 or 4x4x4, got '{}'", text));
+        if (status != std::errc{} || n == 0 || n > (1u << 24) || shape.size() == 3 ||
+            (next != end && *next != 'x'))
+            throw Error(
+                ErrorKind::usage,
+                fmt::format("--lattice: expected one to three sides such as 16, 8x8 or 4x4x4, got '{}'",
+                            text));
         shape.push_back(n);
         if (next == end) return shape;
         at = next + 1;
@@ -42,7 +46,8 @@ double parse_ridge(const std::string& text) {
     double value = 0;
     const auto [end, status] = std::from_chars(text.data(), text.data() + text.size(), value);
     if (status != std::errc{} || end != text.data() + text.size() || !(value >= 0 && value <= 1))
-        throw Error(ErrorKind::usage, fmt::format("--ridge: expected auto or a number from 0 to 1, got '{}'", text));
+        throw Error(ErrorKind::usage,
+                    fmt::format("--ridge: expected auto or a number from 0 to 1, got '{}'", text));
     return value;
 }
 
@@ -50,18 +55,22 @@ double parse_ridge(const std::string& text) {
 void use_target(const Options& options, const SampleFile& data, FitOptions& fit) {
     const Target target = read_target(options.target);
     if (target.dimension() != data.cols())
-        throw Error(ErrorKind::input, fmt::format("{}: expected {} numbers a sample, the dimension of {}, got {}", options.samples,
-                                                  target.dimension(), options.target, data.cols()));
+        throw Error(ErrorKind::input,
+                    fmt::format("{}: expected {} numbers a sample, the dimension of {}, got {}",
+                                options.samples, target.dimension(), options.target, data.cols()));
     if (const Lattice* lattice = target.lattice()) fit.lattice = *lattice, fit.reflection_symmetric = true;
     fit.known_even = target.even();
 }
 
 FitOptions resolve(const Options& options, const SampleFile& data) {
     FitOptions fit;
-    if (options.process != "auto") fit.process = options.process == "ou" ? ReferenceKind::hermite : ReferenceKind::fitted;
+    if (options.process != "auto")
+        fit.process = options.process == "ou" ? ReferenceKind::hermite : ReferenceKind::fitted;
     fit.degree = options.degree, fit.total_degree = options.total_degree;
     if (options.pairs != "auto") fit.pairs = parse_pair_rules(options.pairs);
-    fit.symmetry = options.symmetry == "even" ? Symmetry::even : options.symmetry == "none" ? Symmetry::none : Symmetry::automatic;
+    fit.symmetry = options.symmetry == "even"   ? Symmetry::even
+                   : options.symmetry == "none" ? Symmetry::none
+                                                : Symmetry::automatic;
     fit.ridge = parse_ridge(options.ridge);
     fit.time_nodes = options.time_nodes, fit.t_min = options.t_min, fit.t_end = options.t_end;
     fit.reference_scale = options.reference_scale;
@@ -79,18 +88,32 @@ FitOptions resolve(const Options& options, const SampleFile& data) {
 }
 
 nlohmann::ordered_json configuration_of(const Options& options) {
-    return {{"command", "fit"}, {"samples", options.samples}, {"seed", options.common.seed}, {"target", options.target},
-            {"lattice", options.lattice}, {"boundary", options.boundary}, {"process", options.process},
-            {"degree", options.degree}, {"total-degree", options.total_degree}, {"pairs", options.pairs},
-            {"ridge", options.ridge}, {"symmetry", options.symmetry}, {"time-nodes", options.time_nodes},
-            {"t-min", options.t_min}, {"t-end", options.t_end}, {"reference-scale", options.reference_scale},
-            {"dequantise", options.dequantise}, {"drop-constant", options.drop_constant}, {"precision", options.precision}};
+    return {{"command", "fit"},
+            {"samples", options.samples},
+            {"seed", options.common.seed},
+            {"target", options.target},
+            {"lattice", options.lattice},
+            {"boundary", options.boundary},
+            {"process", options.process},
+            {"degree", options.degree},
+            {"total-degree", options.total_degree},
+            {"pairs", options.pairs},
+            {"ridge", options.ridge},
+            {"symmetry", options.symmetry},
+            {"time-nodes", options.time_nodes},
+            {"t-min", options.t_min},
+            {"t-end", options.t_end},
+            {"reference-scale", options.reference_scale},
+            {"dequantise", options.dequantise},
+            {"drop-constant", options.drop_constant},
+            {"precision", options.precision}};
 }
 
 void put_figures(Result& result, const FitReport& report, const Model& model) {
     result["samples"] = report.samples, result["dimension"] = report.dimension;
     result["dropped_columns"] = report.dropped;
-    result["blocks"] = model.blocks.size(), result["basis_size"] = report.basis_size, result["moments"] = report.moments;
+    result["blocks"] = model.blocks.size(), result["basis_size"] = report.basis_size,
+    result["moments"] = report.moments;
     result["symmetry"] = fmt::format("{} ({})", report.even ? "even" : "none", report.symmetry_reason);
     result["reference"] = report.reference, result["lambda_1"] = report.lambda_1;
     result["product_residual"] = report.product_residual, result["outside_box"] = report.outside;
@@ -124,8 +147,9 @@ int run(const Options& options) {
     put_figures(result, report, model);
     result.print();
     if (report.ridges_raised)
-        warn(fmt::format("the ridge had to be raised at {} of {} time nodes: more samples or fewer functions would help",
-                         report.ridges_raised, model.blocks.front().node_time.size()));
+        warn(fmt::format(
+            "the ridge had to be raised at {} of {} time nodes: more samples or fewer functions would help",
+            report.ridges_raised, model.blocks.front().node_time.size()));
     return 0;
 }
 
@@ -139,23 +163,37 @@ Examples:
   dynkin fit digits.npy -o digits.dynkin --dequantise 17 --drop-constant --pairs all:1)";
 
 void add_basis_flags(CLI::App& command, Options& o) {
-    command.add_option("--process", o.process, "reference diffusion; auto: fitted, or ou for heavy tails")->check(CLI::IsMember({"auto", "fitted", "ou"}))->capture_default_str();
-    command.add_option("--degree", o.degree, "degree of one-coordinate functions, 0: 6 (more in one to three dimensions, 4 for ou)")
-        ->check(CLI::Range(0, 24))->capture_default_str();
-    command.add_option("--pairs", o.pairs,
-                       "two-coordinate functions, e.g. nearest:3,all:1 - or range2:2, dependent:2, none, auto")->capture_default_str();
+    command.add_option("--process", o.process, "reference diffusion; auto: fitted, or ou for heavy tails")
+        ->check(CLI::IsMember({"auto", "fitted", "ou"}))
+        ->capture_default_str();
+    command
+        .add_option("--degree", o.degree,
+                    "degree of one-coordinate functions, 0: 6 (more in one to three dimensions, 4 for ou)")
+        ->check(CLI::Range(0, 24))
+        ->capture_default_str();
+    command
+        .add_option("--pairs", o.pairs,
+                    "two-coordinate functions, e.g. nearest:3,all:1 - or range2:2, dependent:2, none, auto")
+        ->capture_default_str();
     command.add_option("--total-degree", o.total_degree, "largest total degree of a pair, 0: no limit")
-        ->check(CLI::Range(0, 48))->capture_default_str();
+        ->check(CLI::Range(0, 48))
+        ->capture_default_str();
     command.add_option("--symmetry", o.symmetry, "even: the law is symmetric under x -> -x")
-        ->check(CLI::IsMember({"auto", "even", "none"}))->capture_default_str();
+        ->check(CLI::IsMember({"auto", "even", "none"}))
+        ->capture_default_str();
     command.add_option("--reference-scale", o.reference_scale, "scale of the fitted potential")
-        ->check(CLI::Range(0.05, 2.0))->capture_default_str();
-    command.add_option("--ridge", o.ridge, "ridge, or auto: by held-out score-matching loss")->capture_default_str();
-    command.add_option("--time-nodes", o.time_nodes, "intervals between solved times")->check(CLI::Range(1, 1024))->capture_default_str();
+        ->check(CLI::Range(0.05, 2.0))
+        ->capture_default_str();
+    command.add_option("--ridge", o.ridge, "ridge, or auto: by held-out score-matching loss")
+        ->capture_default_str();
+    command.add_option("--time-nodes", o.time_nodes, "intervals between solved times")
+        ->check(CLI::Range(1, 1024))
+        ->capture_default_str();
     command.add_option("--t-min", o.t_min, "smallest time, negative: chosen")->capture_default_str();
     command.add_option("--t-end", o.t_end, "largest time, negative: chosen")->capture_default_str();
     command.add_option("--precision", o.precision, "of the moments' products")
-        ->check(CLI::IsMember({"float64", "float32"}))->capture_default_str();
+        ->check(CLI::IsMember({"float64", "float32"}))
+        ->capture_default_str();
 }
 
 } // namespace
@@ -164,15 +202,22 @@ Command fit_command(CLI::App& parent) {
     CLI::App* command = parent.add_subcommand("fit", "fit a model to samples, without training");
     auto options = std::make_shared<Options>();
     Options& o = *options;
-    command->add_option("samples", o.samples, "training samples, .npy of shape (N, d) or (N, *lattice)")->required()->type_name("FILE");
+    command->add_option("samples", o.samples, "training samples, .npy of shape (N, d) or (N, *lattice)")
+        ->required()
+        ->type_name("FILE");
     command->add_option("-o,--output", o.output, "the model")->required()->type_name("FILE");
-    auto* target = command->add_option("--target", o.target, "target: gives lattice and symmetry")->type_name("TOML");
+    auto* target =
+        command->add_option("--target", o.target, "target: gives lattice and symmetry")->type_name("TOML");
     command->add_option("--lattice", o.lattice, "sides of the lattice, e.g. 16 or 8x8")->excludes(target);
     command->add_option("--boundary", o.boundary, "of --lattice; periodic: all sites are equivalent")
-        ->check(CLI::IsMember({"periodic", "free", "zero"}))->capture_default_str();
+        ->check(CLI::IsMember({"periodic", "free", "zero"}))
+        ->capture_default_str();
     command->add_flag("--drop-constant", o.drop_constant, "leave constant columns out; sample restores them");
-    command->add_option("--dequantise", o.dequantise, "L: the data are integers 0 .. L-1, made continuous as (x + u)/L")
-        ->check(CLI::Range(0, 1 << 20))->capture_default_str();
+    command
+        ->add_option("--dequantise", o.dequantise,
+                     "L: the data are integers 0 .. L-1, made continuous as (x + u)/L")
+        ->check(CLI::Range(0, 1 << 20))
+        ->capture_default_str();
     add_basis_flags(*command, o);
     add_common_flags(*command, o.common, true);
     command->footer(footer);

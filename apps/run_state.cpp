@@ -18,8 +18,8 @@ double positive_number(const char* name, double otherwise) {
 
 } // namespace
 
-CheckpointOptions checkpoint_of(const std::string& output, nlohmann::ordered_json configuration, const Common& common,
-                                const Context& context) {
+CheckpointOptions checkpoint_of(const std::string& output, nlohmann::ordered_json configuration,
+                                const Common& common, const Context& context) {
     configuration["isa"] = context.isa_name();
     configuration["version"] = DYNKIN_VERSION;
     CheckpointOptions options;

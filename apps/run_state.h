@@ -7,12 +7,13 @@
 
 namespace dynkin::app {
 
-/// OUTPUT.checkpoint, with `configuration` (and the SIMD level, which decides the bytes) as identity. The environment variable
-/// DYNKIN_CHECKPOINT_SECONDS sets the interval between saves.
-CheckpointOptions checkpoint_of(const std::string& output, nlohmann::ordered_json configuration, const Common& common,
-                                const Context& context);
+/// OUTPUT.checkpoint, with `configuration` (and the SIMD level, which decides the bytes) as identity. The
+/// environment variable DYNKIN_CHECKPOINT_SECONDS sets the interval between saves.
+CheckpointOptions checkpoint_of(const std::string& output, nlohmann::ordered_json configuration,
+                                const Common& common, const Context& context);
 
-/// Rows or particles at a time from the environment variable DYNKIN_BATCH, 0 when it is not set: never changes results.
+/// Rows or particles at a time from the environment variable DYNKIN_BATCH, 0 when it is not set: never
+/// changes results.
 std::size_t batch_from_environment();
 
 } // namespace dynkin::app

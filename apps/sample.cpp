@@ -1,9 +1,9 @@
 // sample.cpp - `dynkin sample`: new samples from a model, with their log density on request.
-#include "engine/sampler.h"
 #include "command.h"
 #include "engine/error.h"
 #include "engine/model_file.h"
 #include "engine/npy.h"
+#include "engine/sampler.h"
 #include "run_state.h"
 #include <algorithm>
 #include <fmt/format.h>
@@ -21,14 +21,16 @@ struct Options {
 };
 
 nlohmann::ordered_json configuration_of(const Options& o, int steps) {
-    return {{"command", "sample"}, {"model", o.model}, {"samples", o.samples}, {"method", o.method}, {"steps", steps},
-            {"log-density", o.log_density}, {"dtype", o.dtype}, {"seed", o.common.seed}};
+    return {{"command", "sample"}, {"model", o.model},     {"samples", o.samples},
+            {"method", o.method},  {"steps", steps},       {"log-density", o.log_density},
+            {"dtype", o.dtype},    {"seed", o.common.seed}};
 }
 
 /// Both outputs and the state between batches: rows so far, projected particles, error estimate.
 class Output {
   public:
-    Output(const Options& o, const Model& model, CheckpointOptions checkpoint) : checkpoint_(std::move(checkpoint)) {
+    Output(const Options& o, const Model& model, CheckpointOptions checkpoint)
+        : checkpoint_(std::move(checkpoint)) {
         if (const auto saved = checkpoint_.restore()) {
             const auto& counts = saved->u64("counts", 2);
             next_ = counts[0], runaways = counts[1], error = saved->f64("error", 1)[0];
@@ -37,7 +39,8 @@ class Output {
         std::vector<std::size_t> shape = {o.samples};
         shape.insert(shape.end(), model.sample_shape.begin(), model.sample_shape.end());
         rows_.emplace(o.output, shape, o.dtype == "f8" ? 8 : 4, mode);
-        if (!o.log_density.empty()) log_density_.emplace(o.log_density, std::vector<std::size_t>{o.samples}, 8, mode);
+        if (!o.log_density.empty())
+            log_density_.emplace(o.log_density, std::vector<std::size_t>{o.samples}, 8, mode);
     }
 
     std::size_t next() const { return next_; }
@@ -77,12 +80,13 @@ class Output {
 };
 
 /// Batches until all rows are written; state is saved between batches, and when a signal stops the work.
-void generate(const Context& context, const Model& model, const Options& o, SampleOptions settings, Output& output) {
-    const std::size_t chosen = std::clamp<std::size_t>((std::size_t{1} << 22) / model.view.columns, 1024, 1 << 18);
+void generate(const Context& context, const Model& model, const Options& o, SampleOptions settings,
+              Output& output) {
+    const std::size_t chosen =
+        std::clamp<std::size_t>((std::size_t{1} << 22) / model.view.columns, 1024, 1 << 18);
     const std::size_t given = batch_from_environment(), batch = given ? given : chosen;
-    const auto sink = [&](std::size_t first, std::size_t count, const float* rows, const double* log_density) {
-        output.write(first, count, rows, log_density);
-    };
+    const auto sink = [&](std::size_t first, std::size_t count, const float* rows,
+                          const double* log_density) { output.write(first, count, rows, log_density); };
     Sampling sampling(context, model, settings, o.samples);
     try {
         while (output.next() < o.samples) {
@@ -127,8 +131,9 @@ int run(const Options& o) {
     result.print();
     if (output.runaways)
         warn(fmt::format("{} of {} particles {}", output.runaways, o.samples,
-                         settings.method == Method::ode ? "left the reference's box: their log density is -inf"
-                                                        : "were projected back to where data can be"));
+                         settings.method == Method::ode
+                             ? "left the reference's box: their log density is -inf"
+                             : "were projected back to where data can be"));
     return 0;
 }
 
@@ -149,11 +154,17 @@ Command sample_command(CLI::App& parent) {
     command->add_option("model", o.model, "a model that fit wrote")->required()->type_name("FILE");
     command->add_option("-n,--samples", o.samples, "number of samples")->required();
     command->add_option("-o,--output", o.output, "the samples, .npy")->required()->type_name("FILE");
-    command->add_option("--method", o.method, "sampler")->check(CLI::IsMember({"sde", "ode"}))->capture_default_str();
-    command->add_option("--log-density", o.log_density, "log q of each sample, .npy (ode)")->type_name("FILE");
+    command->add_option("--method", o.method, "sampler")
+        ->check(CLI::IsMember({"sde", "ode"}))
+        ->capture_default_str();
+    command->add_option("--log-density", o.log_density, "log q of each sample, .npy (ode)")
+        ->type_name("FILE");
     command->add_option("--steps", o.steps, "time steps, 0: 32, or 64 for strongly correlated data")
-        ->check(CLI::Range(0, 1 << 20))->capture_default_str();
-    command->add_option("--dtype", o.dtype, "of the samples")->check(CLI::IsMember({"f4", "f8"}))->capture_default_str();
+        ->check(CLI::Range(0, 1 << 20))
+        ->capture_default_str();
+    command->add_option("--dtype", o.dtype, "of the samples")
+        ->check(CLI::IsMember({"f4", "f8"}))
+        ->capture_default_str();
     add_common_flags(*command, o.common, true);
     command->footer(footer);
     return {command, [options] { return run(*options); }};

@@ -26,7 +26,8 @@ int run(const Options& o) {
     const Model model = read_model(o.model);
     const Block& block = model.blocks.front();
     require(o.time >= block.t_min && o.time <= block.t_end, ErrorKind::usage,
-            fmt::format("-t: expected a time in the model's range [{:g}, {:g}], got {:g}", block.t_min, block.t_end, o.time));
+            fmt::format("-t: expected a time in the model's range [{:g}, {:g}], got {:g}", block.t_min,
+                        block.t_end, o.time));
     const SampleFile points(o.points);
     check_points(points, model, o.model);
     const auto d = static_cast<std::size_t>(model.dimension());
@@ -40,7 +41,8 @@ int run(const Options& o) {
         for (double s : scores) square += s * s;
     });
     writer.commit();
-    write_configuration(o.output, {{"command", "score"}, {"model", o.model}, {"points", o.points}, {"time", o.time}});
+    write_configuration(o.output,
+                        {{"command", "score"}, {"model", o.model}, {"points", o.points}, {"time", o.time}});
     result["points"] = points.rows(), result["dimension"] = d, result["time"] = o.time;
     result["mean_square_score"] = square / static_cast<double>(points.rows());
     result.print();

@@ -1,6 +1,6 @@
-// bench_spine.cpp - rates of the moment pass and of the score beside the GEMM rate of the same run and precision.
-// Usage: bench_spine [sites] [threads] [degree of nearest pairs]; default 64, all, 3. Flops are the useful ones: the lower triangle
-// of symmetric products, coefficients that are not zero.
+// bench_spine.cpp - rates of the moment pass and of the score beside the GEMM rate of the same run and
+// precision. Usage: bench_spine [sites] [threads] [degree of nearest pairs]; default 64, all, 3. Flops are
+// the useful ones: the lower triangle of symmetric products, coefficients that are not zero.
 #include "engine/fit.h"
 #include "engine/parallel.h"
 #include "engine/sampler.h"
@@ -44,8 +44,11 @@ template <class T> double gemm_rate(int threads) {
     const double seconds = best_seconds(threads, [&] {
         parallel_for(threads, static_cast<size_t>(threads), [&](size_t k, size_t) {
             if constexpr (sizeof(T) == 8)
-                cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, n, n, 1, a.row(k), n, b.row(k), n, 0, c.row(k), n);
-            else cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, n, n, 1, a.row(k), n, b.row(k), n, 0, c.row(k), n);
+                cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, n, n, 1, a.row(k), n, b.row(k), n,
+                            0, c.row(k), n);
+            else
+                cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, n, n, 1, a.row(k), n, b.row(k), n,
+                            0, c.row(k), n);
         });
     });
     return 2.0 * n * n * n * threads / seconds * 1e-9;
@@ -86,21 +89,25 @@ Problem make_problem(int sites, int nearest) {
     return p;
 }
 
-void bench_moments(const Context& context, const Problem& problem, const Array<double>& x, bool single, double gemm) {
+void bench_moments(const Context& context, const Problem& problem, const Array<double>& x, bool single,
+                   double gemm) {
     const MomentPlan plan(problem.basis, problem.reference, problem.tables);
     const SampleSource source{x.rows(), [&](size_t first, size_t count, double* z) {
                                   std::copy_n(x.row(first), count * x.cols(), z);
                               }};
     MomentOptions options;
     options.single_precision = single;
-    const double seconds = best_seconds(context.threads(), [&] {
-        MomentSums sums;
-        accumulate_moments(context, plan, problem.reference, source, options, sums);
-    }, 3);
+    const double seconds = best_seconds(
+        context.threads(),
+        [&] {
+            MomentSums sums;
+            accumulate_moments(context, plan, problem.reference, source, options, sums);
+        },
+        3);
     const double rate = 2e-9 * plan.multiply_adds() * static_cast<double>(x.rows()) / seconds;
     fmt::print("moments  {}  {:7.1f} Gflop/s  {:5.1f} % of GEMM   {:.3g} samples/s, {:.0f} flops a sample\n",
-               single ? "float32" : "float64", rate, 100 * rate / gemm, static_cast<double>(x.rows()) / seconds,
-               2 * plan.multiply_adds());
+               single ? "float32" : "float64", rate, 100 * rate / gemm,
+               static_cast<double>(x.rows()) / seconds, 2 * plan.multiply_adds());
 }
 
 void bench_score(const Context& context, const Problem& problem, bool laplacian, double gemm) {
@@ -118,14 +125,15 @@ void bench_score(const Context& context, const Problem& problem, bool laplacian,
     Array<float> scratch(static_cast<size_t>(context.threads()), field.scratch());
     const double seconds = best_seconds(context.threads(), [&] {
         parallel_for(context.threads(), tiles, [&](size_t tile, size_t thread) {
-            field.gradient(c, z.row(tile), g.row(tile), laplacian ? g.row(tile) + sites * kScoreTile : nullptr,
-                           scratch.row(thread));
+            field.gradient(c, z.row(tile), g.row(tile),
+                           laplacian ? g.row(tile) + sites * kScoreTile : nullptr, scratch.row(thread));
         });
     });
     const double particles = static_cast<double>(tiles * kScoreTile);
     const double rate = 2e-9 * field.multiply_adds() * particles / seconds;
-    fmt::print("score    float32  {:7.1f} Gflop/s  {:5.1f} % of GEMM   {:.3g} particles/s, {:.0f} flops a particle{}\n", rate,
-               100 * rate / gemm, particles / seconds, 2 * field.multiply_adds(),
+    fmt::print("score    float32  {:7.1f} Gflop/s  {:5.1f} % of GEMM   {:.3g} particles/s, {:.0f} flops a "
+               "particle{}\n",
+               rate, 100 * rate / gemm, particles / seconds, 2 * field.multiply_adds(),
                laplacian ? ", with Laplacian (its flops not counted)" : "");
 }
 
@@ -138,7 +146,8 @@ int main(int argc, char** argv) {
     const Context context(options);
     openblas_set_num_threads(1);
     const Problem problem = make_problem(sites, argc > 3 ? std::atoi(argv[3]) : 3);
-    fmt::print("{} sites, {} terms, {} threads, {}\n", sites, problem.basis.terms.size(), context.threads(), context.isa_name());
+    fmt::print("{} sites, {} terms, {} threads, {}\n", sites, problem.basis.terms.size(), context.threads(),
+               context.isa_name());
     const double gemm64 = gemm_rate<double>(context.threads()), gemm32 = gemm_rate<float>(context.threads());
     fmt::print("GEMM     float64  {:7.1f} Gflop/s\nGEMM     float32  {:7.1f} Gflop/s\n", gemm64, gemm32);
     const Array<double> x = chain_samples(20'480, static_cast<size_t>(sites));

@@ -12,7 +12,8 @@ namespace dynkin {
 template <class T> class Array {
   public:
     Array() = default;
-    explicit Array(std::size_t rows, std::size_t cols = 1) : rows_(rows), cols_(cols), data_(allocate(rows * cols)) {
+    explicit Array(std::size_t rows, std::size_t cols = 1)
+        : rows_(rows), cols_(cols), data_(allocate(rows * cols)) {
         std::fill_n(data_.get(), size(), T{});
     }
     Array(const Array& other) : rows_(other.rows_), cols_(other.cols_), data_(allocate(other.size())) {
@@ -44,10 +45,10 @@ template <class T> class Array {
 
   private:
     struct Free {
-        void operator()(T* p) const { ::operator delete(p, std::align_val_t{64}); }
+        void operator()(T* p) const { ::operator delete (p, std::align_val_t{64}); }
     };
     static T* allocate(std::size_t count) {
-        return count ? static_cast<T*>(::operator new(count * sizeof(T), std::align_val_t{64})) : nullptr;
+        return count ? static_cast<T*>(::operator new (count * sizeof(T), std::align_val_t{64})) : nullptr;
     }
     void swap(Array& other) noexcept {
         std::swap(rows_, other.rows_), std::swap(cols_, other.cols_), std::swap(data_, other.data_);

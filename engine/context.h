@@ -22,8 +22,9 @@ struct ContextOptions {
     Device device = Device::automatic;
     int threads = 0; ///< 0: as many as the process may use
     Isa isa = Isa::automatic;
-    std::function<void(const ProgressEvent&)> progress = {}; ///< called from the thread that called the library
-    const std::atomic<int>* interrupt_signal = nullptr;  ///< becomes non-zero when the work is to stop
+    std::function<void(const ProgressEvent&)> progress =
+        {};                                             ///< called from the thread that called the library
+    const std::atomic<int>* interrupt_signal = nullptr; ///< becomes non-zero when the work is to stop
 };
 
 /// Made once and passed first to every operation. Movable-from never; copies are cheap and equal.

@@ -47,7 +47,8 @@ Quadrature stationary_quadrature(const Family& f) {
     double lowest = std::numeric_limits<double>::infinity();
     for (double z : q.node) lowest = std::min(lowest, f.v(z));
     if (!std::isfinite(lowest))
-        throw Error(ErrorKind::numerical, fmt::format("eigenbasis: the potential is not finite on [{}, {}]", f.lo, f.hi));
+        throw Error(ErrorKind::numerical,
+                    fmt::format("eigenbasis: the potential is not finite on [{}, {}]", f.lo, f.hi));
     double total = 0;
     for (size_t i = 0; i < q.node.size(); ++i) total += q.weight[i] *= std::exp(-(f.v(q.node[i]) - lowest));
     for (double& w : q.weight) w /= total;
@@ -55,7 +56,8 @@ Quadrature stationary_quadrature(const Family& f) {
     return q;
 }
 
-/// Recurrence of the polynomials orthonormal on the quadrature (Stieltjes; two passes of reorthogonalisation).
+/// Recurrence of the polynomials orthonormal on the quadrature (Stieltjes; two passes of
+/// reorthogonalisation).
 void stieltjes(Family& f, const Quadrature& q, size_t count) {
     const size_t n = q.node.size();
     Array<double> p(count, n);
@@ -83,7 +85,8 @@ void stieltjes(Family& f, const Quadrature& q, size_t count) {
     }
 }
 
-/// Makes every eigenfunction positive at the 90 % quantile of the law, so that signs are a convention, not an accident.
+/// Makes every eigenfunction positive at the 90 % quantile of the law, so that signs are a convention, not an
+/// accident.
 void fix_signs(Family& f, const Quadrature& q) {
     double cumulative = 0, at = q.node.back();
     for (size_t i = 0; i < q.node.size(); ++i)
@@ -222,8 +225,7 @@ ProductTables product_tables(const Family& f, int degree) {
     }
     const Quadrature q = stationary_quadrature(f);
     Array<double> phi(q.node.size(), rs), dphi(q.node.size(), rs);
-    for (size_t i = 0; i < q.node.size(); ++i)
-        eigenfunctions(f, q.node[i], top + 1, phi.row(i), dphi.row(i));
+    for (size_t i = 0; i < q.node.size(); ++i) eigenfunctions(f, q.node[i], top + 1, phi.row(i), dphi.row(i));
     std::vector<double> square(n * n, 0);
     for (size_t i = 0; i < q.node.size(); ++i)
         for (size_t k = 0; k < n; ++k)
@@ -245,7 +247,8 @@ ProductTables product_tables(const Family& f, int degree) {
 
 namespace {
 
-/// Solves min_c E[v'^2]/2 - E[v''], v = sum_k c_k z^k over the powers given. False when the system is singular.
+/// Solves min_c E[v'^2]/2 - E[v''], v = sum_k c_k z^k over the powers given. False when the system is
+/// singular.
 bool match_score(const MarginalSums& sums, const std::vector<int>& powers, std::vector<double>& potential) {
     const size_t n = powers.size();
     Array<double> a(n, n);
@@ -291,7 +294,8 @@ PotentialFit fit_potential(const MarginalSums& sums, double scale, bool symmetri
         if (degree > 2 && (sums.min < fit.lo || sums.max > fit.hi)) continue; // too steep for its own data
         return fit;
     }
-    throw Error(ErrorKind::numerical, "eigenbasis: no polynomial potential fits the marginal law (degrees 8 to 2 rejected)");
+    throw Error(ErrorKind::numerical,
+                "eigenbasis: no polynomial potential fits the marginal law (degrees 8 to 2 rejected)");
 }
 
 TransitionTables::TransitionTables(const Family& f) : lo_(f.lo), hi_(f.hi), vectors_(rows, rows) {
@@ -307,7 +311,8 @@ TransitionTables::TransitionTables(const Family& f) : lo_(f.lo), hi_(f.hi), vect
         diagonal[i + 1] -= std::exp(-(middle[i] - v[i + 1])) / (h * h);
     }
     if (LAPACKE_dstevd(LAPACK_ROW_MAJOR, 'V', rows, diagonal.data(), off.data(), vectors_.data(), rows) != 0)
-        throw Error(ErrorKind::numerical, "eigenbasis: the finite-difference generator's eigenproblem did not converge");
+        throw Error(ErrorKind::numerical,
+                    "eigenbasis: the finite-difference generator's eigenproblem did not converge");
     eigenvalue_ = std::move(diagonal);
     root_weight_.resize(rows);
     for (size_t i = 0; i < rows; ++i) root_weight_[i] = std::exp(-0.5 * v[i]);
@@ -315,9 +320,9 @@ TransitionTables::TransitionTables(const Family& f) : lo_(f.lo), hi_(f.hi), vect
 
 namespace {
 
-/// Quantiles at u_k = 2 (k/n)^2, mirrored, of the histogram `mass` (any total) over cells of width h centred on lo + i h. The
-/// outermost two are at 2^-24, the smallest number that uniform_float() gives: at 0 they would be the ends of the box, and
-/// one particle in 2^15 would be thrown towards them.
+/// Quantiles at u_k = 2 (k/n)^2, mirrored, of the histogram `mass` (any total) over cells of width h centred
+/// on lo + i h. The outermost two are at 2^-24, the smallest number that uniform_float() gives: at 0 they
+/// would be the ends of the box, and one particle in 2^15 would be thrown towards them.
 void invert(std::span<const double> mass, double lo, double h, int columns, float* out) {
     const double total = std::accumulate(mass.begin(), mass.end(), 0.0);
     const double n = columns - 1;

@@ -28,7 +28,8 @@ class Interrupted : public std::runtime_error {
     int signal_;
 };
 
-/// Throws Error(kind, message) unless the condition holds. Build costly messages with `if (...) throw` instead.
+/// Throws Error(kind, message) unless the condition holds. Build costly messages with `if (...) throw`
+/// instead.
 inline void require(bool condition, ErrorKind kind, const std::string& message) {
     if (!condition) throw Error(kind, message);
 }

@@ -18,14 +18,18 @@ namespace {
 using std::size_t;
 using Clock = std::chrono::steady_clock;
 
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double seconds_since(Clock::time_point start) {
+    return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
-/// Sites that the symmetries of the lattice make equivalent share a class: all of them when periodic, otherwise those that
-/// reflections (and exchanges of equal axes) map onto one another if the law has them. No lattice: every site by itself.
+/// Sites that the symmetries of the lattice make equivalent share a class: all of them when periodic,
+/// otherwise those that reflections (and exchanges of equal axes) map onto one another if the law has them.
+/// No lattice: every site by itself.
 std::vector<int> site_classes(const std::optional<Lattice>& lattice, bool reflections, int sites) {
     std::vector<int> classes(static_cast<size_t>(sites));
     std::iota(classes.begin(), classes.end(), 0);
-    if (!lattice || static_cast<size_t>(sites) != lattice->sites()) return classes; // some columns were dropped
+    if (!lattice || static_cast<size_t>(sites) != lattice->sites())
+        return classes; // some columns were dropped
     if (lattice->boundary == Boundary::periodic) return std::vector<int>(static_cast<size_t>(sites), 0);
     if (!reflections) return classes;
     std::map<std::vector<size_t>, int> seen;
@@ -47,7 +51,8 @@ std::vector<int> site_classes(const std::optional<Lattice>& lattice, bool reflec
 class Fitter {
   public:
     Fitter(const Context& context, const SampleFile& data, const FitOptions& options, FitReport& report)
-        : context_(context), data_(data), options_(options), report_(report), checkpoint_(options.checkpoint) {}
+        : context_(context), data_(data), options_(options), report_(report),
+          checkpoint_(options.checkpoint) {}
 
     Model run() {
         saved_ = checkpoint_.restore();
@@ -84,7 +89,8 @@ class Fitter {
     void choose_basis();
     void choose_times();
     void compute_moments();
-    double choose_ridge(const ScoreSystem& system, const std::vector<double>& train, const std::vector<double>& test);
+    double choose_ridge(const ScoreSystem& system, const std::vector<double>& train,
+                        const std::vector<double>& test);
     void solve();
     void save_moments(const MomentSums& sums);
     void describe();
@@ -114,8 +120,9 @@ void Fitter::choose_columns() {
     std::iota(view.kept.begin(), view.kept.end(), 0);
     model_.sample_shape = data_.sample_shape();
     if (options_.lattice && options_.lattice->sites() != view.columns)
-        throw Error(ErrorKind::input, fmt::format("{}: expected {} columns for the lattice {}, got {}", data_.path().string(),
-                                                  options_.lattice->sites(), options_.lattice->describe(), view.columns));
+        throw Error(ErrorKind::input,
+                    fmt::format("{}: expected {} columns for the lattice {}, got {}", data_.path().string(),
+                                options_.lattice->sites(), options_.lattice->describe(), view.columns));
     DataView raw = view;
     raw.levels = 0; // a pixel is constant before noise is added
     columns_ = column_statistics(context_, data_, raw);
@@ -126,8 +133,10 @@ void Fitter::choose_columns() {
             continue;
         }
         if (!options_.drop_constant)
-            reject(fmt::format("column {} is constant ({}): expected every column to vary (--drop-constant leaves such "
-                               "columns out of the model)", j, columns_.min[j]));
+            reject(fmt::format(
+                "column {} is constant ({}): expected every column to vary (--drop-constant leaves such "
+                "columns out of the model)",
+                j, columns_.min[j]));
         view.constant[j] = view.levels ? (columns_.min[j] + 0.5) / view.levels : columns_.min[j];
     }
     if (kept.empty()) reject("every column is constant");
@@ -158,26 +167,31 @@ void Fitter::check_duplicates() const {
     for (size_t i = 0; i < c.rows(); ++i)
         for (size_t j = 0; j < i; ++j)
             if (std::abs(c(i, j)) > 1 - 1e-9)
-                reject(fmt::format("columns {} and {} are duplicates (correlation {:.12f}): expected linearly independent "
-                                   "columns, leave one out", model_.view.kept[j], model_.view.kept[i], c(i, j)));
+                reject(fmt::format(
+                    "columns {} and {} are duplicates (correlation {:.12f}): expected linearly independent "
+                    "columns, leave one out",
+                    model_.view.kept[j], model_.view.kept[i], c(i, j)));
 }
 
 void Fitter::marginals() {
     class_ = site_classes(options_.lattice, options_.reflection_symmetric, model_.dimension());
-    even_ = options_.symmetry == Symmetry::even || (options_.symmetry == Symmetry::automatic && options_.known_even);
+    even_ = options_.symmetry == Symmetry::even ||
+            (options_.symmetry == Symmetry::automatic && options_.known_even);
     pool_scales();
     marginal_ = marginal_statistics(context_, data_, model_.view, model_.standardization);
     check_duplicates();
     const auto& c = marginal_.correlation;
     for (size_t i = 0; i < c.rows(); ++i)
-        for (size_t j = 0; j < i; ++j) report_.max_correlation = std::max(report_.max_correlation, std::abs(c(i, j)));
+        for (size_t j = 0; j < i; ++j)
+            report_.max_correlation = std::max(report_.max_correlation, std::abs(c(i, j)));
 }
 
-/// Measured symmetry: all odd statistics of first to third order (E z, E (z^3 - 3 z), E z_i z_j^2) within what independent samples
-/// of an even law show in 99 of 100 data sets.
+/// Measured symmetry: all odd statistics of first to third order (E z, E (z^3 - 3 z), E z_i z_j^2) within
+/// what independent samples of an even law show in 99 of 100 data sets.
 void Fitter::choose_symmetry() {
     if (options_.symmetry != Symmetry::automatic || options_.known_even) {
-        report_.symmetry_reason = options_.symmetry != Symmetry::automatic ? "asked for" : "the target is even";
+        report_.symmetry_reason =
+            options_.symmetry != Symmetry::automatic ? "asked for" : "the target is even";
         report_.even = even_;
         return;
     }
@@ -198,7 +212,8 @@ void Fitter::choose_symmetry() {
     report_.even = even_;
     report_.symmetry_reason =
         rows < 1000 ? "fewer than 1000 samples"
-                    : fmt::format("measured: largest odd moment {:.1f} standard errors, {:.1f} allowed", worst, allowed);
+                    : fmt::format("measured: largest odd moment {:.1f} standard errors, {:.1f} allowed",
+                                  worst, allowed);
     if (even_) {
         pool_scales();
         marginal_ = marginal_statistics(context_, data_, model_.view, model_.standardization);
@@ -233,13 +248,16 @@ void Fitter::choose_reference() {
         report_.outside = count_outside();
         const bool heavy = static_cast<double>(report_.outside) > 1e-4 * static_cast<double>(data_.rows());
         if (heavy && options_.process)
-            reject(fmt::format("{} of {} samples lie outside the box of the fitted reference, expected at most 1e-4 of them: "
-                               "heavy tails, use --process ou", report_.outside, data_.rows()));
+            reject(fmt::format("{} of {} samples lie outside the box of the fitted reference, expected at "
+                               "most 1e-4 of them: "
+                               "heavy tails, use --process ou",
+                               report_.outside, data_.rows()));
         if (heavy) use_hermite_reference();
     } else
         use_hermite_reference();
     report_.lambda_1 = INFINITY;
-    for (const Family& family : b.reference.families) report_.lambda_1 = std::min(report_.lambda_1, family.lambda[1]);
+    for (const Family& family : b.reference.families)
+        report_.lambda_1 = std::min(report_.lambda_1, family.lambda[1]);
 }
 
 int Fitter::default_degree(bool hermite) const {
@@ -263,16 +281,18 @@ void Fitter::use_fitted_reference(std::vector<MarginalSums> pooled) {
     const int degree = b.basis.degree = options_.degree ? options_.degree : default_degree(false);
     int lowest = 8, highest = 2;
     for (MarginalSums& sums : pooled) {
-        if (even_) sums.low_quantile = -(sums.high_quantile = std::max(-sums.low_quantile, sums.high_quantile));
+        if (even_)
+            sums.low_quantile = -(sums.high_quantile = std::max(-sums.low_quantile, sums.high_quantile));
         const PotentialFit fit = fit_potential(sums, options_.reference_scale, even_);
         b.reference.families.push_back(
-            fitted_family(fit.potential, fit.lo, fit.hi, std::max(24, 2 * degree), std::max(48, 4 * degree)));
+            fitted_family(fit.potential, fit.lo, fit.hi, std::max(24, 2 * degree), degree > 8 ? 96 : 48));
         lowest = std::min(lowest, fit.degree), highest = std::max(highest, fit.degree);
     }
     b.reference.family_of = class_;
-    report_.reference = fmt::format("fitted, {} potential{} of degree {}, scale {:g}", pooled.size(), pooled.size() == 1 ? "" : "s",
-                                    lowest == highest ? fmt::format("{}", lowest) : fmt::format("{} to {}", lowest, highest),
-                                    options_.reference_scale);
+    report_.reference = fmt::format(
+        "fitted, {} potential{} of degree {}, scale {:g}", pooled.size(), pooled.size() == 1 ? "" : "s",
+        lowest == highest ? fmt::format("{}", lowest) : fmt::format("{} to {}", lowest, highest),
+        options_.reference_scale);
 }
 
 /// Samples with a coordinate outside the box of its reference. Reads the data again only if there are any.
@@ -308,25 +328,31 @@ void Fitter::choose_basis() {
     const int d = model_.dimension(), degree = b.basis.degree;
     std::vector<PairRule> rules;
     int total = options_.total_degree;
-    if (options_.pairs) rules = *options_.pairs;
-    else if (options_.lattice) rules = parse_pair_rules("nearest:3,all:1");
+    if (options_.pairs)
+        rules = *options_.pairs;
+    else if (options_.lattice)
+        rules = parse_pair_rules("nearest:3,all:1");
     else if (d <= 3) {
         rules = {{PairRule::Kind::all, 1, degree}};
         if (total == 0) total = degree;
     } else
-        rules = parse_pair_rules(b.reference.families.front().kind == ReferenceKind::hermite ? "all:1" : "dependent:2,all:1");
+        rules = parse_pair_rules(
+            b.reference.families.front().kind == ReferenceKind::hermite ? "all:1" : "dependent:2,all:1");
     Array<double> dependence(marginal_.correlation.rows(), marginal_.correlation.cols());
     for (size_t k = 0; k < dependence.size(); ++k)
-        dependence[k] = std::max(std::abs(marginal_.correlation[k]), std::abs(marginal_.square_correlation[k]));
-    auto pairs = select_pairs(model_.view.kept, rules, options_.lattice ? &*options_.lattice : nullptr, dependence);
+        dependence[k] =
+            std::max(std::abs(marginal_.correlation[k]), std::abs(marginal_.square_correlation[k]));
+    auto pairs =
+        select_pairs(model_.view.kept, rules, options_.lattice ? &*options_.lattice : nullptr, dependence);
     for (const Pair& pair : pairs)
         if (2 * pair.degree > b.reference.families.front().top_degree())
-            throw Error(ErrorKind::usage, fmt::format("pairs: degree {} needs --degree at least {}", pair.degree, pair.degree));
+            throw Error(ErrorKind::usage,
+                        fmt::format("pairs: degree {} needs --degree at least {}", pair.degree, pair.degree));
     b.basis = make_index_set(d, degree, std::move(pairs), total, even_);
     const size_t needed = 10 * static_cast<size_t>(b.basis.max_degree());
     if (data_.rows() < needed)
-        reject(fmt::format("expected at least {} samples for a basis of degree {}, got {}", needed, b.basis.max_degree(),
-                           data_.rows()));
+        reject(fmt::format("expected at least {} samples for a basis of degree {}, got {}", needed,
+                           b.basis.max_degree(), data_.rows()));
     for (const Family& family : b.reference.families) {
         tables_.push_back(product_tables(family, b.basis.max_degree()));
         report_.product_residual = std::max(report_.product_residual, tables_.back().residual);
@@ -387,11 +413,13 @@ void Fitter::compute_moments() {
     if (report_.moment_seconds > 2 && checkpoint_.enabled()) save_moments(sums_);
 }
 
-/// Held-out loss J = c' A_test c / 2 - b_test' c of the coefficients from the training rows, integrated over t at five of the
-/// nodes; the smallest of the decades wins, then of the half decades beside it.
-double Fitter::choose_ridge(const ScoreSystem& system, const std::vector<double>& train, const std::vector<double>& test) {
+/// Held-out loss J = c' A_test c / 2 - b_test' c of the coefficients from the training rows, integrated over
+/// t at five of the nodes; the smallest of the decades wins, then of the half decades beside it.
+double Fitter::choose_ridge(const ScoreSystem& system, const std::vector<double>& train,
+                            const std::vector<double>& test) {
     const Block& b = block();
-    const size_t step = std::max<size_t>((b.node_time.size() - 1) / 4, 1), used = (b.node_time.size() + step - 1) / step;
+    const size_t step = std::max<size_t>((b.node_time.size() - 1) / 4, 1),
+                 used = (b.node_time.size() + step - 1) / step;
     const auto mean_train = system.means(train), mean_test = system.means(test);
     std::map<double, double> losses;
     const auto measure = [&](const std::vector<double>& ridges) {
@@ -406,7 +434,8 @@ double Fitter::choose_ridge(const ScoreSystem& system, const std::vector<double>
                 Array<double> a = a_train;
                 std::vector<double> c;
                 const SolveStatus status = solve_score_system(a, b_train, system.eigenvalues(), ridges[r], c);
-                loss(m, r) = status.solved && !status.raised ? score_matching_loss(a_test, b_test, c) : INFINITY;
+                loss(m, r) =
+                    status.solved && !status.raised ? score_matching_loss(a_test, b_test, c) : INFINITY;
             }
         });
         if (const int signal = context_.interrupt_signal()) throw Interrupted(signal);
@@ -418,14 +447,16 @@ double Fitter::choose_ridge(const ScoreSystem& system, const std::vector<double>
     };
     const auto best = [&] {
         return std::min_element(losses.begin(), losses.end(), [](const auto& x, const auto& y) {
-            return (std::isfinite(x.second) ? x.second : 1e300) < (std::isfinite(y.second) ? y.second : 1e300);
+            return (std::isfinite(x.second) ? x.second : 1e300) <
+                   (std::isfinite(y.second) ? y.second : 1e300);
         });
     };
     measure({1e-5, 1e-4, 1e-3, 1e-2, 1e-1});
     measure({best()->first * std::sqrt(0.1), best()->first * std::sqrt(10.0)});
     report_.ridge_losses.assign(losses.begin(), losses.end());
     if (!std::isfinite(best()->second))
-        throw Error(ErrorKind::numerical, "fit: no ridge up to 0.1 makes the systems of the training rows positive definite");
+        throw Error(ErrorKind::numerical,
+                    "fit: no ridge up to 0.1 makes the systems of the training rows positive definite");
     report_.heldout_loss = best()->second;
     return best()->first;
 }
@@ -436,7 +467,8 @@ void Fitter::solve() {
     const ScoreSystem system(b.basis, b.reference, tables_, *plan_);
     double ridge = options_.ridge;
     if (ridge < 0)
-        ridge = choose_ridge(system, moment_averages(sums_, Subset::train), moment_averages(sums_, Subset::test));
+        ridge =
+            choose_ridge(system, moment_averages(sums_, Subset::train), moment_averages(sums_, Subset::test));
     const std::vector<double> moments = moment_averages(sums_, Subset::all);
     sums_ = {};
     const std::vector<double> means = system.means(moments);
@@ -452,7 +484,8 @@ void Fitter::solve() {
             Array<double> a(system.size(), system.size());
             std::vector<double> c;
             system.gram(moments, b.node_time[m], a);
-            status[m] = solve_score_system(a, system.right_side(means, b.node_time[m]), system.eigenvalues(), ridge, c);
+            status[m] = solve_score_system(a, system.right_side(means, b.node_time[m]), system.eigenvalues(),
+                                           ridge, c);
             if (status[m].solved) std::copy(c.begin(), c.end(), b.coefficients.row(m));
         });
         progress.set(last);
@@ -461,8 +494,9 @@ void Fitter::solve() {
     report_.ridge = ridge;
     for (size_t m = 0; m < nodes; ++m) {
         if (!status[m].solved)
-            throw Error(ErrorKind::numerical, fmt::format("fit: the system at t = {:g} has no solution even with ridge {:g}",
-                                                          b.node_time[m], status[m].ridge));
+            throw Error(ErrorKind::numerical,
+                        fmt::format("fit: the system at t = {:g} has no solution even with ridge {:g}",
+                                    b.node_time[m], status[m].ridge));
         report_.ridges_raised += status[m].raised > 0;
         report_.condition = std::max(report_.condition, status[m].condition);
     }

@@ -11,26 +11,28 @@ namespace dynkin {
 enum class Symmetry { automatic, even, none };
 
 struct FitOptions {
-    std::optional<ReferenceKind> process = {};      ///< none: fitted, or OU where tails are too heavy for a fitted one
-    int degree = 0;                            ///< of the 1-clusters; 0: 6 (10, 12, 8 in one, two, three dimensions; 4 for OU
-                                               ///< in more)
-    std::optional<std::vector<PairRule>> pairs = {}; ///< none given: nearest:3,all:1 with a lattice, dependent:2,all:1
-                                                ///< without (all:1 for OU), all:degree in two or three dimensions
-    int total_degree = 0;                      ///< a + b at most this, 0: no limit (degree in two or three dimensions)
-    std::optional<Lattice> lattice = {};       ///< of the file's columns; periodic: all sites are equivalent
-    bool reflection_symmetric = false;         ///< the law has the lattice's reflections: sites they map onto one another share a
-                                               ///< reference
+    std::optional<ReferenceKind> process =
+        {};         ///< none: fitted, or OU where tails are too heavy for a fitted one
+    int degree = 0; ///< of the 1-clusters; 0: 6 (10, 12, 8 in one, two, three dimensions; 4 for OU
+                    ///< in more)
+    std::optional<std::vector<PairRule>> pairs =
+        {};               ///< none given: nearest:3,all:1 with a lattice, dependent:2,all:1
+                          ///< without (all:1 for OU), all:degree in two or three dimensions
+    int total_degree = 0; ///< a + b at most this, 0: no limit (degree in two or three dimensions)
+    std::optional<Lattice> lattice = {}; ///< of the file's columns; periodic: all sites are equivalent
+    bool reflection_symmetric = false;   ///< the law has the lattice's reflections: sites they map onto one
+                                       ///< another share a reference
     Symmetry symmetry = Symmetry::automatic;
-    bool known_even = false;                   ///< automatic: the target is known to be even
-    double ridge = -1;                         ///< < 0: by held-out score-matching loss
-    int time_nodes = 32;                       ///< intervals between nodes
-    double t_min = -1, t_end = -1;             ///< < 0: 1e-3 (1e-4 for correlations above 0.9), max(5, 3/lambda_1)
-    double reference_scale = 0.6;              ///< of the fitted potential, 0.5 to 0.8
+    bool known_even = false;       ///< automatic: the target is known to be even
+    double ridge = -1;             ///< < 0: by held-out score-matching loss
+    int time_nodes = 32;           ///< intervals between nodes
+    double t_min = -1, t_end = -1; ///< < 0: 1e-3 (1e-4 for correlations above 0.9), max(5, 3/lambda_1)
+    double reference_scale = 0.6;  ///< of the fitted potential, 0.5 to 0.8
     bool drop_constant = false;
-    int dequantise = 0;                        ///< > 0: number of integer levels, see DataView
-    bool single_precision = false;             ///< moments in float32 products
+    int dequantise = 0;            ///< > 0: number of integer levels, see DataView
+    bool single_precision = false; ///< moments in float32 products
     std::uint64_t seed = 0;
-    std::size_t batch = 0;                     ///< rows at a time, 0: chosen; does not change the result
+    std::size_t batch = 0; ///< rows at a time, 0: chosen; does not change the result
     CheckpointOptions checkpoint = {};
 };
 
@@ -39,18 +41,19 @@ struct FitReport {
     bool even = false;
     std::string symmetry_reason;
     double ridge = 0, condition = 0;
-    int ridges_raised = 0;         ///< nodes at which Cholesky asked for more
-    double heldout_loss = 0;       ///< integral over t of the held-out loss J at the ridge that was chosen (nats)
+    int ridges_raised = 0;   ///< nodes at which Cholesky asked for more
+    double heldout_loss = 0; ///< integral over t of the held-out loss J at the ridge that was chosen (nats)
     std::vector<std::pair<double, double>> ridge_losses; ///< candidates
-    std::string reference;         ///< e.g. "fitted, degree 8, scale 0.6"
+    std::string reference;                               ///< e.g. "fitted, degree 8, scale 0.6"
     double lambda_1 = 0, product_residual = 0, max_correlation = 0;
     double moment_seconds = 0, moment_gflops = 0, solve_seconds = 0;
 };
 
-/// Fits a flat model. Rows stream three times; memory does not grow with N. Throws Error(input) for a constant column (unless
-/// dropped), duplicated columns, fewer samples than the basis needs, more than 1e-4 of the data outside the box of a fitted
-/// reference that was asked for;
-/// Error(numerical) for a system that cannot be solved; Interrupted after the checkpoint is written.
-Model fit(const Context& context, const SampleFile& data, const FitOptions& options, FitReport* report = nullptr);
+/// Fits a flat model. Rows stream three times; memory does not grow with N. Throws Error(input) for a
+/// constant column (unless dropped), duplicated columns, fewer samples than the basis needs, more than 1e-4
+/// of the data outside the box of a fitted reference that was asked for; Error(numerical) for a system that
+/// cannot be solved; Interrupted after the checkpoint is written.
+Model fit(const Context& context, const SampleFile& data, const FitOptions& options,
+          FitReport* report = nullptr);
 
 } // namespace dynkin

@@ -6,17 +6,21 @@ namespace dynkin {
 
 using std::size_t;
 
-ScoreSystem::ScoreSystem(const IndexSet& set, const Reference& reference, const std::vector<ProductTables>& tables,
-                         const MomentPlan& plan)
-    : set_(set), reference_(reference), tables_(tables), plan_(plan), active_(static_cast<size_t>(set.sites)) {
-    const auto lambda = [&](int site, int degree) { return reference.of(site).lambda[static_cast<size_t>(degree)]; };
+ScoreSystem::ScoreSystem(const IndexSet& set, const Reference& reference,
+                         const std::vector<ProductTables>& tables, const MomentPlan& plan)
+    : set_(set), reference_(reference), tables_(tables), plan_(plan),
+      active_(static_cast<size_t>(set.sites)) {
+    const auto lambda = [&](int site, int degree) {
+        return reference.of(site).lambda[static_cast<size_t>(degree)];
+    };
     for (size_t k = 0; k < set.terms.size(); ++k) {
         const Term& term = set.terms[k];
         lambda_.push_back(lambda(term.i, term.a) + (term.j < 0 ? 0 : lambda(term.j, term.b)));
         const int index = static_cast<int>(k);
         active_[static_cast<size_t>(term.i)].push_back({index, term.a, plan.feature(term.i, term.j, term.b)});
         if (term.j >= 0)
-            active_[static_cast<size_t>(term.j)].push_back({index, term.b, plan.feature(term.j, term.i, term.a)});
+            active_[static_cast<size_t>(term.j)].push_back(
+                {index, term.b, plan.feature(term.j, term.i, term.a)});
     }
 }
 
@@ -24,7 +28,8 @@ std::vector<double> ScoreSystem::means(std::span<const double> moments) const {
     std::vector<double> mean;
     mean.reserve(set_.terms.size());
     for (const Term& term : set_.terms)
-        mean.push_back(plan_.triple(moments.data(), term.i, 0, plan_.feature(term.i, term.j, term.b))(term.a));
+        mean.push_back(
+            plan_.triple(moments.data(), term.i, 0, plan_.feature(term.i, term.j, term.b))(term.a));
     return mean;
 }
 
@@ -61,10 +66,13 @@ void ScoreSystem::gram(std::span<const double> moments, double t, Array<double>&
                 const Feature &fp = features[static_cast<size_t>(active[u].feature)],
                               &fq = features[static_cast<size_t>(active[v].feature)];
                 if (set_.even && (active[u].a + fp.b + active[v].a + fq.b) % 2) continue;
-                const double* g = &decayed_gradient[static_cast<size_t>(active[u].a * degrees + active[v].a) * rs];
+                const double* g =
+                    &decayed_gradient[static_cast<size_t>(active[u].a * degrees + active[v].a) * rs];
                 double sum = 0;
-                if (fp.j >= 0 && fp.j == fq.j) { // products at the same neighbour: phi_b phi_d expanded in phi_s
-                    const ProductTables& other = tables_[static_cast<size_t>(reference_.family_of[static_cast<size_t>(fp.j)])];
+                if (fp.j >= 0 &&
+                    fp.j == fq.j) { // products at the same neighbour: phi_b phi_d expanded in phi_s
+                    const ProductTables& other =
+                        tables_[static_cast<size_t>(reference_.family_of[static_cast<size_t>(fp.j)])];
                     const Family& neighbour = reference_.of(fp.j);
                     for (int s = 0; s <= top; ++s) {
                         const double product = other.product(fp.b, fq.b, s);
@@ -81,7 +89,8 @@ void ScoreSystem::gram(std::span<const double> moments, double t, Array<double>&
                     sum *= feature_decay[static_cast<size_t>(active[u].feature)] *
                            feature_decay[static_cast<size_t>(active[v].feature)];
                 }
-                const int row = std::max(active[u].term, active[v].term), col = std::min(active[u].term, active[v].term);
+                const int row = std::max(active[u].term, active[v].term),
+                          col = std::min(active[u].term, active[v].term);
                 a(static_cast<size_t>(row), static_cast<size_t>(col)) += sum;
             }
     }

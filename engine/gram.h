@@ -23,7 +23,8 @@ class ScoreSystem {
     const std::vector<double>& eigenvalues() const { return lambda_; }
     /// E_p0[phi_k] of every term, from averaged moments.
     std::vector<double> means(std::span<const double> moments) const;
-    /// Lower triangle of A(t) into `a` (K x K, row-major; the rest is 0). Cost: sum over sites of (terms there)^2 R / 2.
+    /// Lower triangle of A(t) into `a` (K x K, row-major; the rest is 0). Cost: sum over sites of (terms
+    /// there)^2 R / 2.
     void gram(std::span<const double> moments, double t, Array<double>& a) const;
     /// b(t) from means().
     std::vector<double> right_side(std::span<const double> means, double t) const;

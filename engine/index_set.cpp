@@ -24,9 +24,12 @@ PairRule parse_rule(std::string_view text) {
         throw Error(ErrorKind::usage, fmt::format("pairs: expected NAME:DEGREE, got '{}'", text));
     PairRule rule;
     rule.degree = parse_number(text.substr(colon + 1), text);
-    if (name == "all") rule.kind = PairRule::Kind::all;
-    else if (name == "nearest") rule.kind = PairRule::Kind::range;
-    else if (name == "dependent") rule.kind = PairRule::Kind::dependent;
+    if (name == "all")
+        rule.kind = PairRule::Kind::all;
+    else if (name == "nearest")
+        rule.kind = PairRule::Kind::range;
+    else if (name == "dependent")
+        rule.kind = PairRule::Kind::dependent;
     else if (name.starts_with("range")) {
         rule.kind = PairRule::Kind::range;
         rule.range = parse_number(name.substr(5), text);
@@ -67,17 +70,23 @@ std::string format_pair_rules(const std::vector<PairRule>& rules) {
     for (const PairRule& rule : rules) {
         if (!text.empty()) text += ',';
         switch (rule.kind) {
-        case PairRule::Kind::all: text += "all"; break;
-        case PairRule::Kind::dependent: text += "dependent"; break;
-        case PairRule::Kind::range: text += rule.range == 1 ? "nearest" : fmt::format("range{}", rule.range); break;
+        case PairRule::Kind::all:
+            text += "all";
+            break;
+        case PairRule::Kind::dependent:
+            text += "dependent";
+            break;
+        case PairRule::Kind::range:
+            text += rule.range == 1 ? "nearest" : fmt::format("range{}", rule.range);
+            break;
         }
         text += fmt::format(":{}", rule.degree);
     }
     return text.empty() ? "none" : text;
 }
 
-std::vector<Pair> select_pairs(const std::vector<int>& places, const std::vector<PairRule>& rules, const Lattice* lattice,
-                               const Array<double>& dependence) {
+std::vector<Pair> select_pairs(const std::vector<int>& places, const std::vector<PairRule>& rules,
+                               const Lattice* lattice, const Array<double>& dependence) {
     const int sites = static_cast<int>(places.size());
     std::vector<Pair> pairs;
     for (const PairRule& rule : rules) {
@@ -94,7 +103,9 @@ std::vector<Pair> select_pairs(const std::vector<int>& places, const std::vector
             for (const PairRule& rule : rules) {
                 const bool selected =
                     rule.kind == PairRule::Kind::all ||
-                    (rule.kind == PairRule::Kind::range && lattice->distance(places[static_cast<size_t>(i)], places[static_cast<size_t>(j)]) <= rule.range) ||
+                    (rule.kind == PairRule::Kind::range &&
+                     lattice->distance(places[static_cast<size_t>(i)], places[static_cast<size_t>(j)]) <=
+                         rule.range) ||
                     (rule.kind == PairRule::Kind::dependent &&
                      dependence(static_cast<size_t>(i), static_cast<size_t>(j)) >= threshold);
                 if (selected) degree = std::max(degree, rule.degree);
@@ -120,11 +131,15 @@ IndexSet make_index_set(int sites, int degree, std::vector<Pair> pairs, int tota
     const Pair* before = nullptr;
     for (const Pair& pair : set.pairs) {
         if (pair.i < 0 || pair.i >= pair.j || pair.j >= sites || pair.degree < 1 || pair.degree > 24)
-            throw Error(ErrorKind::usage, fmt::format("basis: pair ({}, {}) of degree {}: expected two of {} sites in ascending "
-                                                      "order and a degree from 1 to 24", pair.i, pair.j, pair.degree, sites));
+            throw Error(
+                ErrorKind::usage,
+                fmt::format("basis: pair ({}, {}) of degree {}: expected two of {} sites in ascending "
+                            "order and a degree from 1 to 24",
+                            pair.i, pair.j, pair.degree, sites));
         if (before && std::pair(before->i, before->j) >= std::pair(pair.i, pair.j))
-            throw Error(ErrorKind::usage, fmt::format("basis: pair ({}, {}) follows ({}, {}): expected pairs sorted and unique",
-                                                      pair.i, pair.j, before->i, before->j));
+            throw Error(ErrorKind::usage,
+                        fmt::format("basis: pair ({}, {}) follows ({}, {}): expected pairs sorted and unique",
+                                    pair.i, pair.j, before->i, before->j));
         before = &pair;
         for (int a = 1; a <= pair.degree; ++a)
             for (int b = 1; b <= pair.degree; ++b) {

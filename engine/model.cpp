@@ -51,8 +51,10 @@ std::vector<double> spline_weights(const Block& block, double t) {
     const size_t left = static_cast<size_t>(std::clamp(std::floor(position), 0.0, last - 1));
     const double f = position - static_cast<double>(left);
     if (std::abs(f) < 1e-9 || std::abs(f - 1) < 1e-9 || n < 4) {
-        if (n < 4 && f > 1e-9 && f < 1 - 1e-9) w[left] = 1 - f, w[left + 1] = f;
-        else w[left + (f > 0.5 ? 1 : 0)] = 1;
+        if (n < 4 && f > 1e-9 && f < 1 - 1e-9)
+            w[left] = 1 - f, w[left + 1] = f;
+        else
+            w[left + (f > 0.5 ? 1 : 0)] = 1;
         return w;
     }
     const Array<double> curvature = spline_curvature(n);

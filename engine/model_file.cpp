@@ -11,7 +11,9 @@ namespace {
 
 using std::size_t;
 
-template <class T> std::vector<double> doubles(const std::vector<T>& values) { return {values.begin(), values.end()}; }
+template <class T> std::vector<double> doubles(const std::vector<T>& values) {
+    return {values.begin(), values.end()};
+}
 template <class T> std::vector<std::int64_t> integers(const std::vector<T>& values) {
     std::vector<std::int64_t> out;
     for (const T& value : values) out.push_back(static_cast<std::int64_t>(value));
@@ -30,11 +32,13 @@ class Reader {
     }
     std::vector<double> numbers(const std::string& name, size_t size = SIZE_MAX) const {
         const auto& values = file_.f64(name, size);
-        for (double x : values) check(std::isfinite(x), fmt::format("'{}' has a number that is not finite", name));
+        for (double x : values)
+            check(std::isfinite(x), fmt::format("'{}' has a number that is not finite", name));
         return values;
     }
     /// Integers in [low, high].
-    std::vector<int> indices(const std::string& name, std::int64_t low, std::int64_t high, size_t size = SIZE_MAX) const {
+    std::vector<int> indices(const std::string& name, std::int64_t low, std::int64_t high,
+                             size_t size = SIZE_MAX) const {
         std::vector<int> out;
         for (std::int64_t x : file_.i64(name, size)) {
             check(x >= low && x <= high, fmt::format("'{}': expected {} to {}, got {}", name, low, high, x));
@@ -65,10 +69,12 @@ void put_family(TensorFile& file, const std::string& name, const Family& f) {
 Family read_family(const Reader& reader, const std::string& name) {
     const bool fitted = reader.indices(name + "kind", 0, 1, 1)[0] == 1;
     const auto lambda = reader.numbers(name + "lambda");
-    reader.check(lambda.size() >= 2 && lambda.size() <= 65, fmt::format("'{}lambda' has {} numbers", name, lambda.size()));
+    reader.check(lambda.size() >= 2 && lambda.size() <= 65,
+                 fmt::format("'{}lambda' has {} numbers", name, lambda.size()));
     if (!fitted) {
         const Family hermite = hermite_family(static_cast<int>(lambda.size()) - 1);
-        reader.check(hermite.lambda == lambda, fmt::format("'{}lambda' are not those of Hermite polynomials", name));
+        reader.check(hermite.lambda == lambda,
+                     fmt::format("'{}lambda' are not those of Hermite polynomials", name));
         return hermite;
     }
     Family f;
@@ -81,12 +87,14 @@ Family read_family(const Reader& reader, const std::string& name) {
     f.lo = box[0], f.hi = box[1], f.log_normaliser = box[2];
     reader.check(f.lo < f.hi, fmt::format("'{}box' is empty", name));
     f.potential = reader.numbers(name + "potential");
-    reader.check(f.potential.size() >= 2 && f.potential.size() <= 10, fmt::format("'{}potential' has {} numbers", name, f.potential.size()));
+    reader.check(f.potential.size() >= 2 && f.potential.size() <= 10,
+                 fmt::format("'{}potential' has {} numbers", name, f.potential.size()));
     f.recurrence_a = reader.numbers(name + "recurrence_a");
     const size_t m = f.recurrence_a.size();
     reader.check(m >= lambda.size() && m <= 128, fmt::format("'{}recurrence_a' has {} numbers", name, m));
     f.recurrence_b = reader.numbers(name + "recurrence_b", m + 1);
-    for (size_t k = 1; k < m; ++k) reader.check(f.recurrence_b[k] > 0, fmt::format("'{}recurrence_b' is not positive", name));
+    for (size_t k = 1; k < m; ++k)
+        reader.check(f.recurrence_b[k] > 0, fmt::format("'{}recurrence_b' is not positive", name));
     const auto expansion = reader.numbers(name + "expansion", m * lambda.size());
     f.expansion = Array<double>(m, lambda.size());
     std::copy(expansion.begin(), expansion.end(), f.expansion.begin());
@@ -96,7 +104,8 @@ Family read_family(const Reader& reader, const std::string& name) {
 void put_block(TensorFile& file, const std::string& name, const Block& b) {
     file.put(name + "coordinates", integers(b.coordinates));
     file.put(name + "family_of", integers(b.reference.family_of));
-    file.put(name + "families", std::vector<std::int64_t>{static_cast<std::int64_t>(b.reference.families.size())});
+    file.put(name + "families",
+             std::vector<std::int64_t>{static_cast<std::int64_t>(b.reference.families.size())});
     for (size_t k = 0; k < b.reference.families.size(); ++k)
         put_family(file, fmt::format("{}family{}.", name, k), b.reference.families[k]);
     file.put(name + "basis", std::vector<std::int64_t>{b.basis.degree, b.basis.total_degree, b.basis.even});
@@ -122,7 +131,8 @@ void read_basis(const Reader& reader, const std::string& name, Block& b, int sit
         reader.reject(error.what());
     }
     for (const Family& f : b.reference.families)
-        reader.check(b.basis.max_degree() <= f.top_degree(), fmt::format("'{}basis': a degree beyond the eigenfunctions", name));
+        reader.check(b.basis.max_degree() <= f.top_degree(),
+                     fmt::format("'{}basis': a degree beyond the eigenfunctions", name));
 }
 
 Block read_block(const Reader& reader, const std::string& name, int dimension) {
@@ -135,11 +145,13 @@ Block read_block(const Reader& reader, const std::string& name, int dimension) {
     for (int k = 0; k < families; ++k)
         b.reference.families.push_back(read_family(reader, fmt::format("{}family{}.", name, k)));
     for (const Family& f : b.reference.families)
-        reader.check(f.kind == b.reference.families.front().kind, fmt::format("'{}': references of two kinds", name));
+        reader.check(f.kind == b.reference.families.front().kind,
+                     fmt::format("'{}': references of two kinds", name));
     read_basis(reader, name, b, static_cast<int>(sites));
     const auto times = reader.numbers(name + "times", 3);
     b.t_min = times[0], b.t_end = times[1], b.t0 = times[2];
-    reader.check(b.t_min >= 0 && b.t_end > b.t_min && b.t0 > 0, fmt::format("'{}times' are not in order", name));
+    reader.check(b.t_min >= 0 && b.t_end > b.t_min && b.t0 > 0,
+                 fmt::format("'{}times' are not in order", name));
     b.node_time = reader.numbers(name + "node_time");
     reader.check(b.node_time.size() >= 2 && b.node_time.size() <= 1025,
                  fmt::format("'{}node_time' has {} numbers", name, b.node_time.size()));
@@ -181,7 +193,8 @@ void write_model(const std::filesystem::path& path, const Model& model) {
     file.format = "dynkin-model";
     file.metadata["configuration"] = model.configuration;
     file.metadata["seed"] = fmt::format("{}", model.view.seed);
-    file.put("view.columns", std::vector<std::int64_t>{static_cast<std::int64_t>(model.view.columns), model.view.levels});
+    file.put("view.columns",
+             std::vector<std::int64_t>{static_cast<std::int64_t>(model.view.columns), model.view.levels});
     file.put("view.kept", integers(model.view.kept));
     file.put("view.constant", model.view.constant);
     file.put("view.seed", std::vector<std::uint64_t>{model.view.seed});
@@ -194,7 +207,8 @@ void write_model(const std::filesystem::path& path, const Model& model) {
         file.put("lattice.shape", integers(model.lattice->shape));
     }
     file.put("blocks", std::vector<std::int64_t>{static_cast<std::int64_t>(model.blocks.size())});
-    for (size_t k = 0; k < model.blocks.size(); ++k) put_block(file, fmt::format("block{}.", k), model.blocks[k]);
+    for (size_t k = 0; k < model.blocks.size(); ++k)
+        put_block(file, fmt::format("block{}.", k), model.blocks[k]);
     write_tensor_file(path, file);
 }
 
@@ -208,11 +222,13 @@ Model read_model(const std::filesystem::path& path) {
     model.view.seed = file.u64("view.seed", 1)[0];
     model.view.kept = reader.indices("view.kept", 0, columns[0] - 1);
     reader.check(!model.view.kept.empty() && std::is_sorted(model.view.kept.begin(), model.view.kept.end()) &&
-                     std::adjacent_find(model.view.kept.begin(), model.view.kept.end()) == model.view.kept.end(),
+                     std::adjacent_find(model.view.kept.begin(), model.view.kept.end()) ==
+                         model.view.kept.end(),
                  "'view.kept' does not ascend");
     model.view.constant = reader.numbers("view.constant", model.view.columns);
     const size_t d = model.view.kept.size();
-    model.standardization.mean = reader.numbers("mean", d), model.standardization.scale = reader.numbers("scale", d);
+    model.standardization.mean = reader.numbers("mean", d),
+    model.standardization.scale = reader.numbers("scale", d);
     for (double s : model.standardization.scale) reader.check(s > 0, "'scale' is not positive");
     size_t product = 1;
     for (int n : reader.indices("sample_shape", 1, kMost)) {
@@ -227,9 +243,13 @@ Model read_model(const std::filesystem::path& path) {
         const std::string& name = file.text("lattice_boundary");
         reader.check(name == "periodic" || name == "free" || name == "zero", "unknown 'lattice_boundary'");
         Lattice lattice;
-        lattice.boundary = name == "periodic" ? Boundary::periodic : name == "free" ? Boundary::free : Boundary::zero;
-        for (int n : reader.indices("lattice.shape", 1, kMost)) lattice.shape.push_back(static_cast<size_t>(n));
-        reader.check(lattice.shape.size() <= 3 && lattice.sites() == model.view.columns, "'lattice.shape' does not match the columns");
+        lattice.boundary = name == "periodic" ? Boundary::periodic
+                           : name == "free"   ? Boundary::free
+                                              : Boundary::zero;
+        for (int n : reader.indices("lattice.shape", 1, kMost))
+            lattice.shape.push_back(static_cast<size_t>(n));
+        reader.check(lattice.shape.size() <= 3 && lattice.sites() == model.view.columns,
+                     "'lattice.shape' does not match the columns");
         model.lattice = lattice;
     }
     const int blocks = reader.indices("blocks", 1, kMost, 1)[0];

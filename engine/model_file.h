@@ -8,8 +8,8 @@ namespace dynkin {
 /// Written by temporary name, fsync and rename. Throws Error(io).
 void write_model(const std::filesystem::path& path, const Model& model);
 
-/// Throws Error(io) when it cannot be read, Error(input) when it is not a model of this version, is damaged, or is not
-/// consistent (sizes, ranges, finite numbers): the message names file and place.
+/// Throws Error(io) when it cannot be read, Error(input) when it is not a model of this version, is damaged,
+/// or is not consistent (sizes, ranges, finite numbers): the message names file and place.
 Model read_model(const std::filesystem::path& path);
 
 } // namespace dynkin

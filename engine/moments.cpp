@@ -14,10 +14,11 @@ using kernels::kMomentTile;
 using kernels::MomentGroup;
 using std::size_t;
 
-/// Where a site's sums stand: one group for each combination of parities that can occur, -1 where there is none.
+/// Where a site's sums stand: one group for each combination of parities that can occur, -1 where there is
+/// none.
 struct MomentPlan::SiteLayout {
-    std::vector<int> row, col;          ///< per feature: position among the group's rows (near ones) and columns
-    int near_all = -1;                  ///< rows near (odd ones, if even), columns all (odd ones, if even)
+    std::vector<int> row, col; ///< per feature: position among the group's rows (near ones) and columns
+    int near_all = -1;         ///< rows near (odd ones, if even), columns all (odd ones, if even)
     int near_near = -1, odd_weight = -1; ///< even bases: even x even, and odd r: even rows x odd columns
     int far = -1;
     std::vector<int> far_position;
@@ -40,7 +41,8 @@ namespace {
 constexpr double kNegligible = 1e-12; ///< relative to the largest coefficient of the same kind
 
 /// r such that some coefficient with k, l <= degree is not negligible.
-std::vector<char> needed_degrees(const std::vector<ProductTables>& tables, int degree, bool products, int top) {
+std::vector<char> needed_degrees(const std::vector<ProductTables>& tables, int degree, bool products,
+                                 int top) {
     std::vector<char> needed(static_cast<size_t>(top + 1), 0);
     for (const ProductTables& t : tables) {
         const int n = std::min(degree, t.degree);
@@ -50,8 +52,10 @@ std::vector<char> needed_degrees(const std::vector<ProductTables>& tables, int d
                 for (int l = 1; l <= n; ++l)
                     for (int r = 0; r <= top; ++r) {
                         const double c = std::abs(products ? t.product(k, l, r) : t.gradient(k, l, r));
-                        if (pass == 0) largest = std::max(largest, c);
-                        else if (c > kNegligible * largest) needed[static_cast<size_t>(r)] = 1;
+                        if (pass == 0)
+                            largest = std::max(largest, c);
+                        else if (c > kNegligible * largest)
+                            needed[static_cast<size_t>(r)] = 1;
                     }
     }
     return needed;
@@ -86,7 +90,8 @@ int MomentPlan::add_group(MomentGroup group) {
     return static_cast<int>(groups_.size()) - 1;
 }
 
-MomentPlan::MomentPlan(const IndexSet& set, const Reference& reference, const std::vector<ProductTables>& tables)
+MomentPlan::MomentPlan(const IndexSet& set, const Reference& reference,
+                       const std::vector<ProductTables>& tables)
     : even_(set.even) {
     const int sites = set.sites, degree = set.max_degree();
     top_degree_ = reference.families.front().top_degree();
@@ -94,10 +99,12 @@ MomentPlan::MomentPlan(const IndexSet& set, const Reference& reference, const st
     needed_far_ = needed_degrees(tables, 1, false, top_degree_);
     needed_pair_all_ = either(needed_all_, needed_degrees(tables, degree, true, top_degree_));
     needed_pair_far_ = either(needed_far_, needed_degrees(tables, 1, true, top_degree_));
-    // First moments E[phi_a(x_i) phi_b(x_j)] are read as triples with the constant, so every degree of a term is needed.
+    // First moments E[phi_a(x_i) phi_b(x_j)] are read as triples with the constant, so every degree of a term
+    // is needed.
     for (int r = 0; r <= degree; ++r) needed_all_[static_cast<size_t>(r)] = 1;
 
-    std::vector<std::vector<int>> pair_degree(static_cast<size_t>(sites), std::vector<int>(static_cast<size_t>(sites), 0));
+    std::vector<std::vector<int>> pair_degree(static_cast<size_t>(sites),
+                                              std::vector<int>(static_cast<size_t>(sites), 0));
     for (const Term& term : set.terms)
         if (term.j >= 0) {
             int& d = pair_degree[static_cast<size_t>(term.i)][static_cast<size_t>(term.j)];
@@ -108,13 +115,15 @@ MomentPlan::MomentPlan(const IndexSet& set, const Reference& reference, const st
     layout_.resize(static_cast<size_t>(sites));
     for (int i = 0; i < sites; ++i) plan_site(i, set, pair_degree);
     // Where most pairs are in, several sites share one product, so that packing its columns pays.
-    const bool crowded = 4 * set.pairs.size() > static_cast<size_t>(sites) * static_cast<size_t>(sites - 1) / 2;
+    const bool crowded =
+        4 * set.pairs.size() > static_cast<size_t>(sites) * static_cast<size_t>(sites - 1) / 2;
     const int step = crowded ? 8 : 1;
     for (int i = 0; i < sites; i += step) plan_pairs(i, std::min(i + step, sites), pair_degree);
     if (size_ > (size_t{1} << 31))
-        throw Error(ErrorKind::usage, fmt::format("moments: {} sums are needed ({} GB), at most 2^31 are supported: "
-                                                  "use fewer pairs or a lower degree",
-                                                  size_, size_ * 16 >> 30));
+        throw Error(ErrorKind::usage,
+                    fmt::format("moments: {} sums are needed ({} GB), at most 2^31 are supported: "
+                                "use fewer pairs or a lower degree",
+                                size_, size_ * 16 >> 30));
 }
 
 void MomentPlan::plan_site(int i, const IndexSet& set, const std::vector<std::vector<int>>& pair_degree) {
@@ -144,8 +153,8 @@ void MomentPlan::plan_site(int i, const IndexSet& set, const std::vector<std::ve
     odd_weight.cols = near_all.cols;
     far.cols = far.rows, far.triangular = true;
     const int even_parity = even_ ? 0 : -1;
-    const std::vector<int> lists[4] = {degrees(even_parity, needed_all_), degrees(0, needed_all_), degrees(1, needed_all_),
-                                       degrees(even_parity, needed_far_)};
+    const std::vector<int> lists[4] = {degrees(even_parity, needed_all_), degrees(0, needed_all_),
+                                       degrees(1, needed_all_), degrees(even_parity, needed_far_)};
     MomentGroup* groups[4] = {&near_all, &near_near, &odd_weight, &far};
     int* where[4] = {&at.near_all, &at.near_near, &at.odd_weight, &at.far};
     at.slot.resize(4);
@@ -160,7 +169,8 @@ void MomentPlan::plan_site(int i, const IndexSet& set, const std::vector<std::ve
 void MomentPlan::plan_pairs(int first, int last, const std::vector<std::vector<int>>& pair_degree) {
     for (int far = 0; far < 2; ++far)
         for (int parity = 0; parity < (even_ ? 2 : 1); ++parity) {
-            const std::vector<int> list = degrees(even_ ? parity : -1, far ? needed_pair_far_ : needed_pair_all_);
+            const std::vector<int> list =
+                degrees(even_ ? parity : -1, far ? needed_pair_far_ : needed_pair_all_);
             const auto wanted = [&](int i, int j) {
                 const int degree = pair_degree[static_cast<size_t>(i)][static_cast<size_t>(j)];
                 return j > i && degree > 0 && (degree == 1) == (far == 1);
@@ -176,7 +186,8 @@ void MomentPlan::plan_pairs(int first, int last, const std::vector<std::vector<i
                     if (!wanted(i, j)) continue;
                     any = true;
                     auto& pairs = layout_[static_cast<size_t>(i)].pairs;
-                    auto entry = std::find_if(pairs.begin(), pairs.end(), [j](const auto& p) { return p.j == j; });
+                    auto entry =
+                        std::find_if(pairs.begin(), pairs.end(), [j](const auto& p) { return p.j == j; });
                     if (entry == pairs.end()) entry = pairs.insert(entry, SiteLayout::PairTable{j});
                     entry->group[parity] = id;
                     entry->first_row[parity] = (i - first) * static_cast<int>(list.size());
@@ -209,8 +220,8 @@ MomentPlan::View MomentPlan::triple(const double* sums, int site, int p, int q) 
     const Feature &fp = list[static_cast<size_t>(p)], &fq = list[static_cast<size_t>(q)];
     const auto view = [&](int group, int kind, int row, int col) {
         const MomentGroup& g = groups_[static_cast<size_t>(group)];
-        return View{sums + g.offset + static_cast<size_t>(row) * g.ld + static_cast<size_t>(col), g.rows.size() * g.ld,
-                    at.slot[static_cast<size_t>(kind)].data()};
+        return View{sums + g.offset + static_cast<size_t>(row) * g.ld + static_cast<size_t>(col),
+                    g.rows.size() * g.ld, at.slot[static_cast<size_t>(kind)].data()};
     };
     if (fp.far && fq.far) {
         const int a = at.far_position[static_cast<size_t>(p)], b = at.far_position[static_cast<size_t>(q)];
@@ -247,7 +258,8 @@ double MomentPlan::multiply_adds() const {
             if (id < 0) continue;
             const MomentGroup& g = groups_[static_cast<size_t>(id)];
             const double rows = static_cast<double>(g.rows.size()), cols = static_cast<double>(g.cols.size());
-            total += static_cast<double>(g.weights.size()) * (g.triangular ? rows * (rows + 1) / 2 : rows * cols);
+            total +=
+                static_cast<double>(g.weights.size()) * (g.triangular ? rows * (rows + 1) / 2 : rows * cols);
         }
         for (const auto& pair : at.pairs)
             for (int parity = 0; parity < 2; ++parity) {
@@ -262,7 +274,8 @@ double MomentPlan::multiply_adds() const {
 
 namespace {
 
-/// A range of rows of one group: the unit of work of one thread. How rows are divided does not change any sum.
+/// A range of rows of one group: the unit of work of one thread. How rows are divided does not change any
+/// sum.
 struct Unit {
     int group, first, last;
 };
@@ -316,8 +329,9 @@ template <class T> class Accumulator {
         evaluate(z);
         parallel_for(context_.threads(), units_.size(), [&](size_t u, size_t thread) {
             for (size_t tile = 0; tile < tiles_.size(); ++tile)
-                kernels_.accumulate(plan_.groups()[static_cast<size_t>(units_[u].group)], units_[u].first, units_[u].last,
-                                    table_.row(tile), (tiles_[tile].held_out ? sums.test : sums.train).data(),
+                kernels_.accumulate(plan_.groups()[static_cast<size_t>(units_[u].group)], units_[u].first,
+                                    units_[u].last, table_.row(tile),
+                                    (tiles_[tile].held_out ? sums.test : sums.train).data(),
                                     scratch_.row(thread));
         });
     }
@@ -369,14 +383,14 @@ template <class T> class Accumulator {
     std::vector<size_t> order_;
 };
 
-template <class T>
-void run(const Context& context, const MomentPlan& plan, const Reference& reference, const SampleSource& source,
-         const MomentOptions& options, MomentSums& sums) {
+template <class T> void run(const Context& context, const MomentPlan& plan, const Reference& reference,
+                            const SampleSource& source, const MomentOptions& options, MomentSums& sums) {
     Accumulator<T> accumulator(context, plan, reference);
     const size_t sites = static_cast<size_t>(plan.sites());
     const size_t table_bytes = (1 + sites * static_cast<size_t>(plan.top_degree())) * kBatchUnit * sizeof(T);
     const size_t chosen = std::clamp((size_t{64} << 20) / table_bytes, size_t{1}, size_t{16});
-    const size_t batch = (options.batch ? (options.batch + kBatchUnit - 1) / kBatchUnit : chosen) * kBatchUnit;
+    const size_t batch =
+        (options.batch ? (options.batch + kBatchUnit - 1) / kBatchUnit : chosen) * kBatchUnit;
     Array<double> z(std::min(batch, source.rows), sites);
     Progress progress(context, "moments", source.rows);
     progress.set(sums.next_row);
@@ -398,8 +412,10 @@ void accumulate_moments(const Context& context, const MomentPlan& plan, const Re
     if (sums.train.empty()) sums.train.assign(plan.size(), 0), sums.test.assign(plan.size(), 0);
     require(sums.train.size() == plan.size() && sums.test.size() == plan.size(), ErrorKind::usage,
             "moments: the sums to continue belong to another plan");
-    if (options.single_precision) run<float>(context, plan, reference, source, options, sums);
-    else run<double>(context, plan, reference, source, options, sums);
+    if (options.single_precision)
+        run<float>(context, plan, reference, source, options, sums);
+    else
+        run<double>(context, plan, reference, source, options, sums);
 }
 
 std::vector<double> moment_averages(const MomentSums& sums, Subset subset) {
@@ -408,7 +424,9 @@ std::vector<double> moment_averages(const MomentSums& sums, Subset subset) {
                                                                      : sums.train_rows + sums.test_rows);
     std::vector<double> average(sums.train.size());
     for (size_t k = 0; k < average.size(); ++k)
-        average[k] = ((subset != Subset::test ? sums.train[k] : 0) + (subset != Subset::train ? sums.test[k] : 0)) / rows;
+        average[k] =
+            ((subset != Subset::test ? sums.train[k] : 0) + (subset != Subset::train ? sums.test[k] : 0)) /
+            rows;
     return average;
 }
 

@@ -32,7 +32,8 @@ namespace kernels {
 struct MomentGroup;
 }
 
-/// Which sums are needed and where each stands: E[phi_r(x_i) phi_b(x_j) phi_d(x_q)] for each site i and pair of its features
+/// Which sums are needed and where each stands: E[phi_r(x_i) phi_b(x_j) phi_d(x_q)] for each site i and pair
+/// of its features
 /// ("triple"), and E[phi_r(x_i) phi_s(x_j)] for each pair ("pair"). Derived in docs/method.md, section 4.
 class MomentPlan {
   public:
@@ -55,7 +56,9 @@ class MomentPlan {
         const double* base;
         std::size_t stride;
         const int* slot;
-        double operator()(int r) const { return slot[r] < 0 ? 0 : base[static_cast<std::size_t>(slot[r]) * stride]; }
+        double operator()(int r) const {
+            return slot[r] < 0 ? 0 : base[static_cast<std::size_t>(slot[r]) * stride];
+        }
     };
     View triple(const double* sums, int site, int feature_p, int feature_q) const;
     /// E[phi_r(x_i) phi_s(x_j)]; 0 where the plan leaves it out.
@@ -75,7 +78,8 @@ class MomentPlan {
     bool even_ = false;
     std::size_t size_ = 0;
     std::vector<char> needed_all_, needed_far_, needed_pair_all_, needed_pair_far_;
-    std::vector<int> pair_position_[4]; ///< degree -> position in a pair group: far and near class, even and odd
+    std::vector<int>
+        pair_position_[4]; ///< degree -> position in a pair group: far and near class, even and odd
     std::vector<std::vector<Feature>> features_;
     std::vector<SiteLayout> layout_;
     std::vector<kernels::MomentGroup> groups_;

@@ -7,8 +7,8 @@
 
 namespace dynkin {
 
-/// body(job, thread) for job = 0 .. jobs-1, dynamically scheduled. The first exception thrown is rethrown at the end; jobs not
-/// begun by then are skipped.
+/// body(job, thread) for job = 0 .. jobs-1, dynamically scheduled. The first exception thrown is rethrown at
+/// the end; jobs not begun by then are skipped.
 template <class Body> void parallel_for(int threads, std::size_t jobs, const Body& body) {
     std::exception_ptr failure;
     std::mutex lock;

@@ -18,7 +18,8 @@ std::vector<double> piecewise_coefficients(const Family& family, int functions, 
     for (int piece = 0; piece < pieces; ++piece) {
         const double width = (family.hi - family.lo) / pieces;
         for (size_t m = 0; m < nodes; ++m)
-            eigenfunctions(family, family.lo + width * (piece + 0.5 * (t[m] + 1)), functions, &value[m * count], nullptr);
+            eigenfunctions(family, family.lo + width * (piece + 0.5 * (t[m] + 1)), functions,
+                           &value[m * count], nullptr);
         for (size_t n = 0; n < count; ++n) {
             // Newton's divided differences, then expanded into powers of t.
             for (size_t m = 0; m < nodes; ++m) difference[m] = value[m * count + n];

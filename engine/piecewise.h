@@ -6,11 +6,13 @@
 
 namespace dynkin {
 
-/// All functions 0 .. R of a family for the moment pass: relative to the largest value on the box, float64 to 1e-8, float32 to 1e-5 (weighted by the law: 1e-11 and 1e-7).
+/// All functions 0 .. R of a family for the moment pass: relative to the largest value on the box, float64 to
+/// 1e-8, float32 to 1e-5 (weighted by the law: 1e-11 and 1e-7).
 template <class T> kernels::FunctionTable<T> function_table(const Family& family);
 
-/// Coefficients of the polynomials of degree `degree` in t in [-1, 1] that interpolate phi_n at the Chebyshev nodes of each
-/// of `pieces` equal pieces of [lo, hi]: result[(piece * (degree + 1) + power) * functions + n], n < functions.
+/// Coefficients of the polynomials of degree `degree` in t in [-1, 1] that interpolate phi_n at the Chebyshev
+/// nodes of each of `pieces` equal pieces of [lo, hi]: result[(piece * (degree + 1) + power) * functions +
+/// n], n < functions.
 std::vector<double> piecewise_coefficients(const Family& family, int functions, int pieces, int degree);
 
 } // namespace dynkin

@@ -1,24 +1,26 @@
 // random.h - the named random streams. Every random number of the program is
-// philox(seed; stream, sample, step, slot), so it depends on nothing else: not on threads, batches or restarts.
+// philox(seed; stream, sample, step, slot), so it depends on nothing else: not on threads, batches or
+// restarts.
 #pragma once
 #include <cstdint>
 
 namespace dynkin {
 
-/// One entry a purpose, so that no two purposes ever share numbers. Values are stable: they are part of results.
+/// One entry a purpose, so that no two purposes ever share numbers. Values are stable: they are part of
+/// results.
 enum class Stream : std::uint32_t {
-    sampler_start = 1,      ///< sample: start from the reference law; slot = coordinate / 4
-    sampler_noise = 2,      ///< sample: SDE noise; step, slot = coordinate / 4
-    chain_start = 3,        ///< draw: first state of each chain
-    chain_momentum = 4,     ///< draw: HMC momenta
-    chain_accept = 5,       ///< draw: Metropolis test, step-size jitter, number of leapfrog steps
-    chain_swap = 6,         ///< draw: replica exchange
-    direct_draw = 7,        ///< draw: targets that are sampled directly (Gaussians, mixtures, toys)
-    output_order = 8,       ///< draw: permutation of the kept samples
-    projection = 9,         ///< evaluate: directions of the sliced distance
-    half_split = 10,        ///< evaluate: the two halves of the reference
-    dequantise = 11,        ///< integer data made continuous
-    test = 1000,            ///< tests only
+    sampler_start = 1,  ///< sample: start from the reference law; slot = coordinate / 4
+    sampler_noise = 2,  ///< sample: SDE noise; step, slot = coordinate / 4
+    chain_start = 3,    ///< draw: first state of each chain
+    chain_momentum = 4, ///< draw: HMC momenta
+    chain_accept = 5,   ///< draw: Metropolis test, step-size jitter, number of leapfrog steps
+    chain_swap = 6,     ///< draw: replica exchange
+    direct_draw = 7,    ///< draw: targets that are sampled directly (Gaussians, mixtures, toys)
+    output_order = 8,   ///< draw: permutation of the kept samples
+    projection = 9,     ///< evaluate: directions of the sliced distance
+    half_split = 10,    ///< evaluate: the two halves of the reference
+    dequantise = 11,    ///< integer data made continuous
+    test = 1000,        ///< tests only
 };
 
 } // namespace dynkin

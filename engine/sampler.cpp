@@ -21,12 +21,14 @@ using kernels::kScoreTile;
 using std::size_t;
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-/// Whether a model can be trusted with coordinate j at z (time t_min): the box of a fitted reference; for OU, whose polynomials
-/// extrapolate wildly, the range of the data and a margin of 15 % and 6 s, s^2 = 1 - exp(-2 t_min).
+/// Whether a model can be trusted with coordinate j at z (time t_min): the box of a fitted reference; for OU,
+/// whose polynomials extrapolate wildly, the range of the data and a margin of 15 % and 6 s, s^2 = 1 - exp(-2
+/// t_min).
 bool within_reach(const Block& block, size_t j, double z) {
     const Family& f = block.reference.of(static_cast<int>(j));
     if (f.kind == ReferenceKind::fitted) return z >= f.lo && z <= f.hi;
-    const double margin = 0.15 * (block.upper[j] - block.lower[j]) + 6 * std::sqrt(-std::expm1(-2 * block.t_min));
+    const double margin =
+        0.15 * (block.upper[j] - block.lower[j]) + 6 * std::sqrt(-std::expm1(-2 * block.t_min));
     return z >= block.lower[j] - margin && z <= block.upper[j] + margin;
 }
 
@@ -37,15 +39,17 @@ class StationaryLaw {
         for (int i = 0; i <= kCells; ++i) density_.push_back(std::exp(family.log_density(node(i))));
         cumulative_.push_back(0);
         for (int i = 0; i < kCells; ++i)
-            cumulative_.push_back(cumulative_.back() +
-                                  0.5 * h_ * (density_[static_cast<size_t>(i)] + density_[static_cast<size_t>(i + 1)]));
+            cumulative_.push_back(
+                cumulative_.back() +
+                0.5 * h_ * (density_[static_cast<size_t>(i)] + density_[static_cast<size_t>(i + 1)]));
     }
     double quantile(double u) const {
         const double wanted = u * cumulative_.back();
         const auto above = std::upper_bound(cumulative_.begin(), cumulative_.end() - 1, wanted);
         const size_t cell = static_cast<size_t>(std::max<std::ptrdiff_t>(above - cumulative_.begin() - 1, 0));
         // area = f0 s + (f1 - f0) s^2 / (2 h), solved without cancellation
-        const double area = wanted - cumulative_[cell], f0 = density_[cell], slope = (density_[cell + 1] - f0) / h_;
+        const double area = wanted - cumulative_[cell], f0 = density_[cell],
+                     slope = (density_[cell + 1] - f0) / h_;
         const double root = std::sqrt(std::max(f0 * f0 + 2 * slope * area, 0.0));
         const double s = f0 + root > 0 ? 2 * area / (f0 + root) : 0;
         return node(static_cast<int>(cell)) + std::clamp(s, 0.0, h_);
@@ -69,9 +73,11 @@ struct Batch {
 class Sampler {
   public:
     Sampler(const Context& context, const Model& model, const SampleOptions& options)
-        : context_(context), model_(model), block_(model.blocks.front()), options_(options), field_(context, block_),
-          step_(kernels::step_kernels(context.isa())), sites_(static_cast<size_t>(model.dimension())) {
-        require(options.steps >= 0, ErrorKind::usage, fmt::format("steps: expected at least 1, got {}", options.steps));
+        : context_(context), model_(model), block_(model.blocks.front()), options_(options),
+          field_(context, block_), step_(kernels::step_kernels(context.isa())),
+          sites_(static_cast<size_t>(model.dimension())) {
+        require(options.steps >= 0, ErrorKind::usage,
+                fmt::format("steps: expected at least 1, got {}", options.steps));
         steps_ = options.steps ? options.steps : model.default_steps;
         times_ = block_.step_times(steps_);
         for (double t : times_) coefficients_.push_back(field_.arrange(coefficients_at(block_, t)));
@@ -88,8 +94,10 @@ class Sampler {
         Batch batch{first, count, {}, {}};
         batch.z = Array<float>(batch.tiles(), sites_ * kScoreTile);
         if (options_.method == Method::ode) batch.log_density = Array<double>(batch.tiles(), kScoreTile);
-        if (options_.method == Method::ode) flow(batch, progress);
-        else diffuse(batch, progress);
+        if (options_.method == Method::ode)
+            flow(batch, progress);
+        else
+            diffuse(batch, progress);
         return batch;
     }
 
@@ -103,7 +111,8 @@ class Sampler {
                 for (size_t j = 0; j < view.columns; ++j) row[j] = value(view.constant[j]);
                 for (size_t j = 0; j < sites_; ++j) {
                     const double z = static_cast<double>(batch.z(tile, j * kScoreTile + p));
-                    row[view.kept[j]] = value(model_.standardization.mean[j] + model_.standardization.scale[j] * z);
+                    row[view.kept[j]] =
+                        value(model_.standardization.mean[j] + model_.standardization.scale[j] * z);
                 }
             }
         });
@@ -114,7 +123,8 @@ class Sampler {
             double& log_q = batch.log_density[n];
             log_q -= log_scale_;
             for (size_t j = 0; j < sites_; ++j) {
-                const double z = static_cast<double>(batch.z(n / kScoreTile, j * kScoreTile + n % kScoreTile));
+                const double z =
+                    static_cast<double>(batch.z(n / kScoreTile, j * kScoreTile + n % kScoreTile));
                 if (!within_reach(block_, j, z)) log_q = -kInfinity;
             }
             if (!std::isfinite(log_q)) log_q = -kInfinity, runaways_ += n < batch.count;
@@ -136,16 +146,21 @@ class Sampler {
         for (size_t j = 0; j < sites_; ++j) {
             const Family& f = block_.reference.of(static_cast<int>(j));
             for (size_t p = 0; p < kScoreTile; ++p) {
-                const RandomWords w = philox(options_.seed, Stream::sampler_start, first + p, 0, static_cast<std::uint32_t>(j / 4));
+                const RandomWords w = philox(options_.seed, Stream::sampler_start, first + p, 0,
+                                             static_cast<std::uint32_t>(j / 4));
                 double value;
-                if (fitted_) value = stationary_[family_index(j)].quantile(uniform(w.v[j % 4]));
+                if (fitted_)
+                    value = stationary_[family_index(j)].quantile(uniform(w.v[j % 4]));
                 else {
                     double pair[2];
-                    normals_from_uniforms(uniform(w.v[j % 4 / 2 * 2]), uniform(w.v[j % 4 / 2 * 2 + 1]), pair[0], pair[1]);
+                    normals_from_uniforms(uniform(w.v[j % 4 / 2 * 2]), uniform(w.v[j % 4 / 2 * 2 + 1]),
+                                          pair[0], pair[1]);
                     value = pair[j % 2];
                 }
                 float stored = static_cast<float>(value);
-                if (fitted_) stored = std::clamp(stored, std::nextafter(static_cast<float>(f.lo), 0.0f), std::nextafter(static_cast<float>(f.hi), 0.0f));
+                if (fitted_)
+                    stored = std::clamp(stored, std::nextafter(static_cast<float>(f.lo), 0.0f),
+                                        std::nextafter(static_cast<float>(f.hi), 0.0f));
                 z[j * kScoreTile + p] = stored;
                 if (log_density) log_density[p] += f.log_density(static_cast<double>(stored));
             }
@@ -157,11 +172,13 @@ class Sampler {
     /// Heun's method for dY = grad h ds, d log q = -Lap h ds, from t_end down to t_min; each tile by itself.
     void flow(Batch& batch, Progress& progress) {
         const size_t n = sites_ * kScoreTile;
-        Array<float> space(static_cast<size_t>(context_.threads()), 3 * n + 2 * kScoreTile + field_.scratch());
+        Array<float> space(static_cast<size_t>(context_.threads()),
+                           3 * n + 2 * kScoreTile + field_.scratch());
         std::atomic<size_t> done{0};
         parallel_for(context_.threads(), batch.tiles(), [&](size_t tile, size_t thread) {
             if (context_.interrupt_signal()) return;
-            float *g1 = space.row(thread), *g2 = g1 + n, *trial = g2 + n, *lap1 = trial + n, *lap2 = lap1 + kScoreTile;
+            float *g1 = space.row(thread), *g2 = g1 + n, *trial = g2 + n, *lap1 = trial + n,
+                  *lap2 = lap1 + kScoreTile;
             float *scratch = lap2 + kScoreTile, *z = batch.z.row(tile);
             double* log_q = batch.log_density.row(tile);
             start(particle(batch, tile), z, log_q);
@@ -196,7 +213,8 @@ class Sampler {
                      [&](size_t f, size_t) { transitions_[f]->quantiles(dt, tables_.row(f)); });
     }
 
-    /// Strang splitting, all particles of the batch step by step, so that the tables of one step serve them all.
+    /// Strang splitting, all particles of the batch step by step, so that the tables of one step serve them
+    /// all.
     void diffuse(Batch& batch, Progress& progress) {
         const size_t n = sites_ * kScoreTile;
         Array<float> space(static_cast<size_t>(context_.threads()), n + 4 * kScoreTile + field_.scratch());
@@ -208,7 +226,8 @@ class Sampler {
             if (fitted_) make_tables(dt);
             parallel_for(context_.threads(), batch.tiles(), [&](size_t tile, size_t thread) {
                 if (context_.interrupt_signal()) return;
-                float *g = space.row(thread), *random = g + n, *scratch = random + 4 * kScoreTile, *z = batch.z.row(tile);
+                float *g = space.row(thread), *random = g + n, *scratch = random + 4 * kScoreTile,
+                      *z = batch.z.row(tile);
                 const float step = static_cast<float>(dt);
                 field_.gradient(coefficients_[k], z, g, nullptr, scratch);
                 for (size_t i = 0; i < n; ++i) z[i] += step * g[i];
@@ -226,10 +245,12 @@ class Sampler {
 
     void reference_step(std::uint64_t first, std::uint32_t step, double dt, float* z, float* random) const {
         const auto stream = static_cast<std::uint32_t>(Stream::sampler_noise);
-        const float decay = static_cast<float>(std::exp(-dt)), noise = static_cast<float>(std::sqrt(-std::expm1(-2 * dt)));
+        const float decay = static_cast<float>(std::exp(-dt)),
+                    noise = static_cast<float>(std::sqrt(-std::expm1(-2 * dt)));
         for (size_t j = 0; j < sites_; ++j) {
             const auto slot = static_cast<std::uint32_t>(j / 4);
-            if (j % 4 == 0) (fitted_ ? step_.uniforms : step_.normals)(options_.seed, stream, first, step, slot, random);
+            if (j % 4 == 0)
+                (fitted_ ? step_.uniforms : step_.normals)(options_.seed, stream, first, step, slot, random);
             const float* r = random + j % 4 * kScoreTile;
             float* at = z + j * kScoreTile;
             if (!fitted_) {
@@ -237,15 +258,16 @@ class Sampler {
                 continue;
             }
             const Family& f = block_.reference.of(static_cast<int>(j));
-            const kernels::TransitionView view{tables_.row(family_index(j)), TransitionTables::rows, TransitionTables::columns,
-                                               static_cast<float>(f.lo),
-                                               static_cast<float>((TransitionTables::rows - 1) / (f.hi - f.lo))};
+            const kernels::TransitionView view{
+                tables_.row(family_index(j)), TransitionTables::rows, TransitionTables::columns,
+                static_cast<float>(f.lo), static_cast<float>((TransitionTables::rows - 1) / (f.hi - f.lo))};
             step_.transition(view, r, at);
         }
     }
 
-    /// Keeps particles where data at time t can be: the box, or for OU [e^-t lo - 5 s, e^-t hi + 5 s], s^2 = 1 - e^-2t (at 3 s one
-    /// particle in a hundred would be stopped at each step in four coordinates for no fault of its own).
+    /// Keeps particles where data at time t can be: the box, or for OU [e^-t lo - 5 s, e^-t hi + 5 s], s^2 =
+    /// 1 - e^-2t (at 3 s one particle in a hundred would be stopped at each step in four coordinates for no
+    /// fault of its own).
     void project(double t, float* z, char* projected, size_t used) const {
         const double decay = std::exp(-t), reach = 5 * std::sqrt(-std::expm1(-2 * t));
         for (size_t j = 0; j < sites_; ++j) {
@@ -254,7 +276,9 @@ class Sampler {
             const float hi = static_cast<float>(fitted_ ? f.hi : decay * block_.upper[j] + reach);
             float* at = z + j * kScoreTile;
             for (size_t p = 0; p < kScoreTile; ++p) {
-                const float inside = at[p] < hi ? (at[p] > lo ? at[p] : lo) : at[p] >= hi ? hi : 0.5f * (lo + hi);
+                const float inside = at[p] < hi    ? (at[p] > lo ? at[p] : lo)
+                                     : at[p] >= hi ? hi
+                                                   : 0.5f * (lo + hi);
                 if (p < used && inside != at[p] && (!fitted_ || !std::isfinite(at[p]))) projected[p] = 1;
                 at[p] = inside;
             }
@@ -279,7 +303,8 @@ class Sampler {
     size_t runaways_ = 0;
 };
 
-/// Rms difference of log q between these steps and twice as many, at the first 256 particles that are not flagged.
+/// Rms difference of log q between these steps and twice as many, at the first 256 particles that are not
+/// flagged.
 double step_doubling(const Context& context, const Model& model, const Batch& batch, int steps) {
     const size_t d = static_cast<size_t>(model.dimension());
     std::vector<double> x, log_q;
@@ -308,7 +333,8 @@ class Sampling::Engine {
 
     SampleReport run(size_t first, size_t count, const SampleSink& sink) {
         const size_t sites = static_cast<size_t>(model_.dimension()), before = sampler_.runaways();
-        const size_t most = std::max((size_t{1} << 24) / sites / kScoreTile, size_t{1}) * kScoreTile; // 64 MB of positions
+        const size_t most =
+            std::max((size_t{1} << 24) / sites / kScoreTile, size_t{1}) * kScoreTile; // 64 MB of positions
         for (size_t done = 0; done < count;) {
             const size_t rows = std::min(most, count - done);
             Batch batch = sampler_.generate(first + done, rows, progress_);
@@ -338,21 +364,25 @@ Sampling::Sampling(const Context& context, const Model& model, const SampleOptio
     engine_ = std::make_unique<Engine>(context, model, options, total);
 }
 Sampling::~Sampling() = default;
-SampleReport Sampling::run(size_t first, size_t count, const SampleSink& sink) { return engine_->run(first, count, sink); }
+SampleReport Sampling::run(size_t first, size_t count, const SampleSink& sink) {
+    return engine_->run(first, count, sink);
+}
 double Sampling::log_density_error() const { return engine_->log_density_error(); }
 
 Samples sample(const Context& context, const Model& model, size_t count, const SampleOptions& options) {
     Samples out;
     out.rows = Array<float>(count, model.view.columns);
     Sampling sampling(context, model, options, count);
-    out.report = sampling.run(0, count, [&](size_t first, size_t rows, const float* x, const double* log_density) {
-        std::copy_n(x, rows * model.view.columns, out.rows.row(first));
-        if (log_density) out.log_density.insert(out.log_density.end(), log_density, log_density + rows);
-    });
+    out.report =
+        sampling.run(0, count, [&](size_t first, size_t rows, const float* x, const double* log_density) {
+            std::copy_n(x, rows * model.view.columns, out.rows.row(first));
+            if (log_density) out.log_density.insert(out.log_density.end(), log_density, log_density + rows);
+        });
     return out;
 }
 
-std::vector<double> log_density(const Context& context, const Model& model, size_t count, const double* x, int steps) {
+std::vector<double> log_density(const Context& context, const Model& model, size_t count, const double* x,
+                                int steps) {
     require(steps >= 0, ErrorKind::usage, fmt::format("steps: expected at least 1, got {}", steps));
     const Block& block = model.blocks.front();
     const ScoreField<double> field(context, block);
@@ -366,13 +396,15 @@ std::vector<double> log_density(const Context& context, const Model& model, size
     Progress progress(context, "density", count);
     parallel_for(context.threads(), (count + kScoreTile - 1) / kScoreTile, [&](size_t tile, size_t thread) {
         if (context.interrupt_signal()) return;
-        double *z = space.row(thread), *g1 = z + size, *g2 = g1 + size, *trial = g2 + size, *lap1 = trial + size;
+        double *z = space.row(thread), *g1 = z + size, *g2 = g1 + size, *trial = g2 + size,
+               *lap1 = trial + size;
         double *lap2 = lap1 + kScoreTile, *scratch = lap2 + kScoreTile;
         const size_t first = tile * kScoreTile, rows = std::min<size_t>(kScoreTile, count - first);
         double log_q[kScoreTile] = {};
         for (size_t j = 0; j < d; ++j) {
             for (size_t p = 0; p < kScoreTile; ++p) {
-                const double value = z[j * kScoreTile + p] = p < rows ? (x[(first + p) * d + j] - mean[j]) / scale[j] : 0;
+                const double value = z[j * kScoreTile + p] =
+                    p < rows ? (x[(first + p) * d + j] - mean[j]) / scale[j] : 0;
                 log_q[p] = within_reach(block, j, value) ? log_q[p] - std::log(scale[j]) : -kInfinity;
             }
         }
@@ -385,7 +417,8 @@ std::vector<double> log_density(const Context& context, const Model& model, size
             for (size_t p = 0; p < kScoreTile; ++p) log_q[p] -= 0.5 * dt * (lap1[p] + lap2[p]);
         }
         for (size_t j = 0; j < d; ++j)
-            for (size_t p = 0; p < rows; ++p) log_q[p] += block.reference.of(static_cast<int>(j)).log_density(z[j * kScoreTile + p]);
+            for (size_t p = 0; p < rows; ++p)
+                log_q[p] += block.reference.of(static_cast<int>(j)).log_density(z[j * kScoreTile + p]);
         for (size_t p = 0; p < rows; ++p) out[first + p] = std::isfinite(log_q[p]) ? log_q[p] : -kInfinity;
         if (thread == 0) progress.set(first + rows);
     });

@@ -1,4 +1,5 @@
-// sampler.h - new samples from a model by the reverse SDE or the probability-flow ODE, and likelihoods by the ODE.
+// sampler.h - new samples from a model by the reverse SDE or the probability-flow ODE, and likelihoods by the
+// ODE.
 #pragma once
 #include "array.h"
 #include "context.h"
@@ -13,7 +14,7 @@ enum class Method { sde, ode };
 
 struct SampleOptions {
     Method method = Method::sde;
-    int steps = 0;           ///< 0: the model's default (32, or 64 for strongly correlated data)
+    int steps = 0; ///< 0: the model's default (32, or 64 for strongly correlated data)
     std::uint64_t seed = 0;
     bool estimate_error = true; ///< ode: step-doubling at 256 particles
 };
@@ -21,18 +22,20 @@ struct SampleOptions {
 struct SampleReport {
     std::size_t samples = 0;
     int steps = 0;
-    std::size_t runaways = 0;     ///< sde: particles that were projected or not finite; ode: log q = -inf
-    double log_density_error = 0; ///< ode: rms difference of log q to twice the steps, at 256 of the samples (nats)
+    std::size_t runaways = 0; ///< sde: particles that were projected or not finite; ode: log q = -inf
+    double log_density_error =
+        0; ///< ode: rms difference of log q to twice the steps, at 256 of the samples (nats)
 };
 
-/// Rows [first, first + count) of the generated sequence in the columns of the data file (count x view.columns), with
-/// log_density (nats, of the modelled columns in their continuous units) for Method::ode, null otherwise.
+/// Rows [first, first + count) of the generated sequence in the columns of the data file (count x
+/// view.columns), with log_density (nats, of the modelled columns in their continuous units) for Method::ode,
+/// null otherwise.
 using SampleSink =
     std::function<void(std::size_t first, std::size_t count, const float* rows, const double* log_density)>;
 
-/// Generates parts of the infinite sequence of particles of one model and seed. float32 positions, log q in float64. Same bytes for
-/// any division of the sequence and any thread count.
-/// SDE: Strang splitting, half step of the drift 2 grad h, exact reference transition, half step. ODE: Heun.
+/// Generates parts of the infinite sequence of particles of one model and seed. float32 positions, log q in
+/// float64. Same bytes for any division of the sequence and any thread count. SDE: Strang splitting, half
+/// step of the drift 2 grad h, exact reference transition, half step. ODE: Heun.
 class Sampling {
   public:
     /// `total`: of the whole run, for progress. Throws Error(usage) for steps < 0.
@@ -55,11 +58,13 @@ struct Samples {
     SampleReport report;
 };
 /// All at once, in memory.
-Samples sample(const Context& context, const Model& model, std::size_t count, const SampleOptions& options = {});
+Samples sample(const Context& context, const Model& model, std::size_t count,
+               const SampleOptions& options = {});
 
-/// log q of rows of the modelled columns (count x dimension, continuous units): the probability-flow ODE forwards, Heun, float64.
-/// -inf outside the box of the reference (OU: the range of the data, a margin of 15 % and 6 standard deviations of the noise). Throws Error(usage) for steps < 0.
-std::vector<double> log_density(const Context& context, const Model& model, std::size_t count, const double* x,
-                                int steps = 0);
+/// log q of rows of the modelled columns (count x dimension, continuous units): the probability-flow ODE
+/// forwards, Heun, float64. -inf outside the box of the reference (OU: the range of the data, a margin of 15
+/// % and 6 standard deviations of the noise). Throws Error(usage) for steps < 0.
+std::vector<double> log_density(const Context& context, const Model& model, std::size_t count,
+                                const double* x, int steps = 0);
 
 } // namespace dynkin

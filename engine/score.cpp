@@ -19,7 +19,8 @@ template <class T> kernels::SiteFunctions<T> site_functions(const Family& family
     kernels::SiteFunctions<T> f;
     f.hermite = family.kind == ReferenceKind::hermite;
     f.functions = functions;
-    for (int n = 1; n <= functions; ++n) f.lambda[n - 1] = static_cast<T>(family.lambda[static_cast<size_t>(n)]);
+    for (int n = 1; n <= functions; ++n)
+        f.lambda[n - 1] = static_cast<T>(family.lambda[static_cast<size_t>(n)]);
     require(family.potential.size() <= kernels::kPotentialTerms + 1, ErrorKind::input,
             "score: the potential's degree is too high");
     for (size_t k = 1; k < family.potential.size(); ++k)
@@ -39,7 +40,8 @@ template <class T> kernels::SiteFunctions<T> site_functions(const Family& family
     return f;
 }
 
-/// A pair of degrees (a, b) that many pairs of sites have is stored as a matrix; other products as lists by site.
+/// A pair of degrees (a, b) that many pairs of sites have is stored as a matrix; other products as lists by
+/// site.
 ScoreLayout make_layout(const IndexSet& basis, const std::vector<std::vector<char>>& is_dense) {
     ScoreLayout layout;
     layout.sites = basis.sites;
@@ -51,7 +53,8 @@ ScoreLayout make_layout(const IndexSet& basis, const std::vector<std::vector<cha
             if (is_dense[a][b]) layout.dense.push_back({static_cast<int>(a + 1), static_cast<int>(b + 1)});
     std::vector<std::map<int, int>> neighbours(static_cast<size_t>(basis.sites));
     for (const Term& term : basis.terms) {
-        if (term.j < 0 || is_dense[static_cast<size_t>(term.a - 1)][static_cast<size_t>(term.b - 1)]) continue;
+        if (term.j < 0 || is_dense[static_cast<size_t>(term.a - 1)][static_cast<size_t>(term.b - 1)])
+            continue;
         int& degree = neighbours[static_cast<size_t>(term.i)][term.j];
         degree = std::max({degree, term.a, term.b});
         neighbours[static_cast<size_t>(term.j)][term.i] = degree;
@@ -92,12 +95,12 @@ template <class T> size_t kernels::ScorePlan<T>::scratch() const {
 template size_t kernels::ScorePlan<float>::scratch() const;
 template size_t kernels::ScorePlan<double>::scratch() const;
 
-template <class T>
-ScoreField<T>::ScoreField(const Context& context, const Block& block)
+template <class T> ScoreField<T>::ScoreField(const Context& context, const Block& block)
     : block_(block), plan_(std::make_unique<kernels::ScorePlan<T>>()),
       kernels_(&kernels::score_kernels<T>(context.isa())) {
     plan_->layout = make_layout(block.basis, dense_degrees(block.basis));
-    require(plan_->layout.degree <= kernels::kMaxDegree, ErrorKind::input, "score: the basis' degree is too high");
+    require(plan_->layout.degree <= kernels::kMaxDegree, ErrorKind::input,
+            "score: the basis' degree is too high");
     for (const Family& family : block.reference.families)
         plan_->families.push_back(site_functions<T>(family, plan_->layout.degree));
     plan_->family_of = block.reference.family_of;
@@ -123,14 +126,17 @@ template <class T> kernels::ScoreCoefficients<T> ScoreField<T>::arrange(const st
             }
         const auto first = layout.neighbours.begin() + layout.first_neighbour[static_cast<size_t>(i)];
         const auto last = layout.neighbours.begin() + layout.first_neighbour[static_cast<size_t>(i + 1)];
-        const auto entry = std::lower_bound(first, last, j, [](const auto& e, int site) { return e.j < site; });
+        const auto entry =
+            std::lower_bound(first, last, j, [](const auto& e, int site) { return e.j < site; });
         out.sparse[entry->offset + static_cast<size_t>((a - 1) * entry->degree + b - 1)] = value;
     };
     for (size_t k = 0; k < block_.basis.terms.size(); ++k) {
         const Term& term = block_.basis.terms[k];
         const T value = static_cast<T>(c[k]);
-        if (term.j < 0) out.single[static_cast<size_t>(term.i) * n + static_cast<size_t>(term.a - 1)] = value;
-        else put(term.i, term.a, term.j, term.b, value), put(term.j, term.b, term.i, term.a, value);
+        if (term.j < 0)
+            out.single[static_cast<size_t>(term.i) * n + static_cast<size_t>(term.a - 1)] = value;
+        else
+            put(term.i, term.a, term.j, term.b, value), put(term.j, term.b, term.i, term.a, value);
     }
     return out;
 }

@@ -8,9 +8,11 @@
 
 namespace dynkin {
 
-/// out[n] = grad log p_t(x_n) = (-grad V(z) + grad h_t(z)) / scale, x (count, d) in the units of the data (modelled columns), in
-/// float64. t in [t_min, t_end]. Throws Error(usage) outside. Fitted reference: z is clipped to its box in grad h.
-void score(const Context& context, const Model& model, double t, std::size_t count, const double* x, double* out);
+/// out[n] = grad log p_t(x_n) = (-grad V(z) + grad h_t(z)) / scale, x (count, d) in the units of the data
+/// (modelled columns), in float64. t in [t_min, t_end]. Throws Error(usage) outside. Fitted reference: z is
+/// clipped to its box in grad h.
+void score(const Context& context, const Model& model, double t, std::size_t count, const double* x,
+           double* out);
 
 namespace kernels {
 template <class T> struct ScorePlan;
@@ -30,7 +32,8 @@ template <class T> class ScoreField {
     Coefficients arrange(const std::vector<double>& c) const;
     std::size_t scratch() const; ///< numbers of working space a thread
     void gradient(const Coefficients& c, const T* x, T* gradient, T* laplacian, T* scratch) const;
-    /// Multiply-adds a particle: eigenfunctions, coefficients, products with phi'; without the Laplacian. What the bench counts.
+    /// Multiply-adds a particle: eigenfunctions, coefficients, products with phi'; without the Laplacian.
+    /// What the bench counts.
     double multiply_adds() const;
 
   private:

@@ -10,13 +10,14 @@ using std::size_t;
 
 void use_sequential_blas() { openblas_set_num_threads(1); }
 
-SolveStatus solve_score_system(Array<double>& a, std::span<const double> b, std::span<const double> lambda, double ridge,
-                               std::vector<double>& c) {
+SolveStatus solve_score_system(Array<double>& a, std::span<const double> b, std::span<const double> lambda,
+                               double ridge, std::vector<double>& c) {
     const size_t n = b.size();
     const int size = static_cast<int>(n);
     std::vector<double> scale(n), diagonal(n);
     for (size_t k = 0; k < n; ++k) scale[k] = 1 / std::sqrt(lambda[k]);
-    // The lower triangle in row-major order is the upper one in LAPACK's; the copy above it keeps A for another try.
+    // The lower triangle in row-major order is the upper one in LAPACK's; the copy above it keeps A for
+    // another try.
     for (size_t k = 0; k < n; ++k)
         for (size_t l = 0; l <= k; ++l) a(k, l) *= scale[k] * scale[l];
     for (size_t k = 0; k < n; ++k) {

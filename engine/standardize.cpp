@@ -20,15 +20,18 @@ void DataView::read(const SampleFile& file, size_t first, size_t count, double* 
     file.read(first, count, source);
     if (!all)
         for (size_t n = 0; n < count; ++n)
-            for (size_t j = 0; j < d; ++j) out[n * d + j] = source[n * columns + static_cast<size_t>(kept[j])];
+            for (size_t j = 0; j < d; ++j)
+                out[n * d + j] = source[n * columns + static_cast<size_t>(kept[j])];
     if (levels == 0) return;
     for (size_t n = 0; n < count; ++n)
         for (size_t j = 0; j < d; ++j) {
             double& x = out[n * d + j];
             if (x != std::floor(x) || x < 0 || x >= levels)
-                throw Error(ErrorKind::input,
-                            fmt::format("{}: row {}, column {}: expected an integer from 0 to {} (dequantised data), got {}",
-                                        file.path().string(), first + n, kept[j], levels - 1, x));
+                throw Error(
+                    ErrorKind::input,
+                    fmt::format(
+                        "{}: row {}, column {}: expected an integer from 0 to {} (dequantised data), got {}",
+                        file.path().string(), first + n, kept[j], levels - 1, x));
             const auto column = static_cast<std::uint32_t>(kept[j]);
             const RandomWords words = philox(seed, Stream::dequantise, first + n, 0, column / 4);
             x = (x + uniform(words.v[column % 4])) / levels;
@@ -38,9 +41,8 @@ void DataView::read(const SampleFile& file, size_t first, size_t count, double* 
 namespace {
 
 /// Calls `use(rows, count)` for all rows in turn, modelled columns.
-template <class Use>
-void for_each_batch(const Context& context, const SampleFile& file, const DataView& view, const char* stage,
-                    size_t multiple, Use use) {
+template <class Use> void for_each_batch(const Context& context, const SampleFile& file, const DataView& view,
+                                         const char* stage, size_t multiple, Use use) {
     const size_t d = view.kept.size();
     const size_t batch = std::max<size_t>((size_t{1} << 21) / d / multiple, 1) * multiple;
     Array<double> rows(std::min(batch, file.rows()), d);
@@ -63,7 +65,8 @@ ColumnStatistics column_statistics(const Context& context, const SampleFile& fil
     ColumnStatistics s;
     s.min.assign(d, INFINITY), s.max.assign(d, -INFINITY);
     for_each_batch(context, file, view, "scale", 1, [&](const double* x, size_t first, size_t count) {
-        if (first == 0) shift.assign(x, x + d); // sums about the first row: no cancellation far from the origin
+        if (first == 0)
+            shift.assign(x, x + d); // sums about the first row: no cancellation far from the origin
 #pragma omp parallel for schedule(static) num_threads(threads)
         for (size_t j = 0; j < d; ++j) {
             double total = sum[j], squares = square[j], low = s.min[j], high = s.max[j];
@@ -92,7 +95,9 @@ constexpr size_t kTile = 256; ///< rows of one product: results do not depend on
 
 struct Sketch {
     std::vector<double> count = std::vector<double>(kBins, 0);
-    void add(double z) { count[static_cast<size_t>(std::clamp((z + 16) * (kBins / 32.0), 0.0, kBins - 1.0))] += 1; }
+    void add(double z) {
+        count[static_cast<size_t>(std::clamp((z + 16) * (kBins / 32.0), 0.0, kBins - 1.0))] += 1;
+    }
     double quantile(double p, double total) const {
         double below = 0;
         for (size_t k = 0; k < kBins; ++k)
@@ -104,15 +109,16 @@ struct Sketch {
 /// Sums of z z', z^2 z^2' and z z^2' over tiles of rows.
 class Dependence {
   public:
-    explicit Dependence(size_t d) : d_(d), cross_{Array<double>(d, d), Array<double>(d, d), Array<double>(d, d)},
-                                    square_(kTile, d) {}
+    explicit Dependence(size_t d)
+        : d_(d), cross_{Array<double>(d, d), Array<double>(d, d), Array<double>(d, d)}, square_(kTile, d) {}
     void add(const double* z, size_t count) {
         for (size_t k = 0; k < count * d_; ++k) square_[k] = z[k] * z[k];
         const double* left[3] = {z, square_.data(), z};
         const double* right[3] = {z, square_.data(), square_.data()};
         const int d = static_cast<int>(d_), n = static_cast<int>(count);
         for (int k = 0; k < 3; ++k)
-            cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, d, d, n, 1, left[k], d, right[k], d, 1, cross_[k].data(), d);
+            cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, d, d, n, 1, left[k], d, right[k], d, 1,
+                        cross_[k].data(), d);
         rows_ += count;
     }
     /// Correlations of the quantities, given the mean of z^2 (z has mean 0) and of z^4.
@@ -124,7 +130,9 @@ class Dependence {
             for (size_t j = 0; j < d_; ++j) {
                 const double mi = cross_[0](i, i) / rows, mj = cross_[0](j, j) / rows;
                 const double vi = cross_[1](i, i) / rows - mi * mi, vj = cross_[1](j, j) / rows - mj * mj;
-                const auto over = [](double value, double variance) { return variance > 1e-300 ? value / std::sqrt(variance) : 0; };
+                const auto over = [](double value, double variance) {
+                    return variance > 1e-300 ? value / std::sqrt(variance) : 0;
+                };
                 out.correlation(i, j) = over(cross_[0](i, j) / rows, mi * mj);
                 out.square_correlation(i, j) = over(cross_[1](i, j) / rows - mi * mj, vi * vj);
                 out.odd_correlation(i, j) = over(cross_[2](i, j) / rows, mi * (vj + mj * mj));
@@ -155,7 +163,8 @@ MarginalStatistics marginal_statistics(const Context& context, const SampleFile&
         for (size_t j = 0; j < d; ++j) {
             MarginalSums& s = out.sums[j];
             for (size_t n = 0; n < count; ++n) {
-                const double z = x[n * d + j] = (x[n * d + j] - standardization.mean[j]) / standardization.scale[j];
+                const double z = x[n * d + j] =
+                    (x[n * d + j] - standardization.mean[j]) / standardization.scale[j];
                 double power = 1;
                 for (int k = 0; k < kPowers; ++k, power *= z) s.power[static_cast<size_t>(k)] += power;
                 s.min = std::min(s.min, z), s.max = std::max(s.max, z);
@@ -168,7 +177,8 @@ MarginalStatistics marginal_statistics(const Context& context, const SampleFile&
     for (size_t j = 0; j < d; ++j) {
         MarginalSums& s = out.sums[j];
         s.count = static_cast<double>(rows);
-        s.low_quantile = sketches[j].quantile(0.001, s.count), s.high_quantile = sketches[j].quantile(0.999, s.count);
+        s.low_quantile = sketches[j].quantile(0.001, s.count),
+        s.high_quantile = sketches[j].quantile(0.999, s.count);
     }
     dependence.finish(out);
     return out;

@@ -1,4 +1,5 @@
-// standardize.h - the first two passes over the data: scale, and what the references and the basis are chosen from.
+// standardize.h - the first two passes over the data: scale, and what the references and the basis are chosen
+// from.
 #pragma once
 #include "array.h"
 #include "context.h"
@@ -11,14 +12,14 @@ namespace dynkin {
 
 /// How the rows of a file become the numbers that are modelled: integers made continuous, columns dropped.
 struct DataView {
-    std::size_t columns = 0;          ///< of the file
-    std::vector<int> kept;            ///< columns that are modelled
-    std::vector<double> constant;     ///< per column of the file: its value where it is dropped
-    int levels = 0;                   ///< > 0: integers 0 .. levels-1 become (x + u)/levels, u uniform, by row and column
-    std::uint64_t seed = 0;           ///< of u
+    std::size_t columns = 0;      ///< of the file
+    std::vector<int> kept;        ///< columns that are modelled
+    std::vector<double> constant; ///< per column of the file: its value where it is dropped
+    int levels = 0; ///< > 0: integers 0 .. levels-1 become (x + u)/levels, u uniform, by row and column
+    std::uint64_t seed = 0; ///< of u
 
-    /// Rows [first, first + count) of the modelled columns, row-major. Throws Error(input) for values that are not
-    /// integers in range when levels > 0; `integers` false: numbers that are continuous already.
+    /// Rows [first, first + count) of the modelled columns, row-major. Throws Error(input) for values that
+    /// are not integers in range when levels > 0; `integers` false: numbers that are continuous already.
     void read(const SampleFile& file, std::size_t first, std::size_t count, double* out) const;
 };
 

@@ -133,7 +133,8 @@ Weights weigh(const Samples& samples, const Energy& energy) {
     energy(log_weight.size(), samples.rows.data(), log_weight.data());
     for (std::size_t n = 0; n < log_weight.size(); ++n) {
         const double log_q = samples.log_density[n];
-        log_weight[n] = std::isfinite(log_q) ? -log_weight[n] - log_q : -std::numeric_limits<double>::infinity();
+        log_weight[n] =
+            std::isfinite(log_q) ? -log_weight[n] - log_q : -std::numeric_limits<double>::infinity();
     }
     return importance_weights(log_weight);
 }

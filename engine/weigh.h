@@ -46,8 +46,8 @@ WeightedMean weighted_mean(std::span<const double> weight, std::span<const doubl
 /// A user's energy: energies[n] = U(x_n) in kT for `count` rows of x, in the columns of the data file.
 using Energy = std::function<void(std::size_t count, const float* x, double* energies)>;
 
-/// Weights of samples drawn with Method::ode for a target given by its energy. Throws Error(usage) when the samples have no log
-/// density.
+/// Weights of samples drawn with Method::ode for a target given by its energy. Throws Error(usage) when the
+/// samples have no log density.
 Weights weigh(const Samples& samples, const Energy& energy);
 /// For a target with an energy. Throws Error(usage) for another dimension.
 Weights weigh(const Context& context, const Samples& samples, const Target& target);

@@ -1,5 +1,5 @@
-// moments.h - sums over samples of products of two or three eigenfunctions, as matrix products over tiles of samples.
-// The two loops: moments_simd.cpp (host, once per SIMD level).
+// moments.h - sums over samples of products of two or three eigenfunctions, as matrix products over tiles of
+// samples. The two loops: moments_simd.cpp (host, once per SIMD level).
 #pragma once
 #include "engine/context.h"
 #include <cstddef>
@@ -7,10 +7,11 @@
 
 namespace dynkin::kernels {
 
-constexpr int kMomentTile = 256; ///< samples a tile; the last is padded with zeros, so batches do not change results
+constexpr int kMomentTile =
+    256; ///< samples a tile; the last is padded with zeros, so batches do not change results
 
-/// result[(w * rows + m) * ld + n] += sum_s f[weights[w]](s) f[rows[m]](s) f[cols[n]](s), f the function table.
-/// Function 0 is the constant 1 (0 on padding). `triangular`: rows == cols, only n <= m is defined.
+/// result[(w * rows + m) * ld + n] += sum_s f[weights[w]](s) f[rows[m]](s) f[cols[n]](s), f the function
+/// table. Function 0 is the constant 1 (0 on padding). `triangular`: rows == cols, only n <= m is defined.
 struct MomentGroup {
     std::vector<int> weights, rows, cols;
     bool triangular = false;
@@ -19,8 +20,8 @@ struct MomentGroup {
     std::size_t size() const { return weights.size() * rows.size() * ld; }
 };
 
-/// One family's functions as piecewise polynomials, or Hermite: coefficients[(piece * (degree + 1) + power) * stride + n],
-/// in the local variable in [-1, 1].
+/// One family's functions as piecewise polynomials, or Hermite: coefficients[(piece * (degree + 1) + power) *
+/// stride + n], in the local variable in [-1, 1].
 template <class T> struct FunctionTable {
     bool hermite = false;
     int functions = 0; ///< R + 1, constant included
@@ -33,9 +34,10 @@ template <class T> struct FunctionTable {
 template <class T> struct MomentKernels {
     /// values[n * kMomentTile + s] for n = 1 .. functions-1 at z[s], s < count; zeros for s >= count.
     void (*evaluate)(const FunctionTable<T>& table, const T* z, int count, T* values);
-    /// Adds one tile to rows [first, last) of the flattened (weight, row) range. `functions` holds the tile's table, function f
-    /// at f * kMomentTile. `scratch`: moment_scratch(group) numbers.
-    void (*accumulate)(const MomentGroup& group, int first, int last, const T* functions, double* result, T* scratch);
+    /// Adds one tile to rows [first, last) of the flattened (weight, row) range. `functions` holds the tile's
+    /// table, function f at f * kMomentTile. `scratch`: moment_scratch(group) numbers.
+    void (*accumulate)(const MomentGroup& group, int first, int last, const T* functions, double* result,
+                       T* scratch);
     int row_step; ///< rows a register block; ranges start at multiples of it (per weight if triangular)
 };
 template <class T> const MomentKernels<T>& moment_kernels(Isa isa);

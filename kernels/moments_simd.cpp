@@ -8,13 +8,16 @@ namespace DYNKIN_ISA {
 namespace {
 
 constexpr int kRowStep = kRegisters == 32 ? 24 : 8; ///< broadcast rows a register block
-/// Samples a block: rows of one register block stay in the first-level cache; float32 sums end here in float64.
+/// Samples a block: rows of one register block stay in the first-level cache; float32 sums end here in
+/// float64.
 template <class T> constexpr int kDepth = 1024 / static_cast<int>(sizeof(T)) < kMomentTile
                                               ? 1024 / static_cast<int>(sizeof(T))
                                               : kMomentTile;
-template <class T> constexpr int kRowStride = kDepth<T> + 64 / static_cast<int>(sizeof(T)); ///< no 4 KiB aliasing
+template <class T>
+constexpr int kRowStride = kDepth<T> + 64 / static_cast<int>(sizeof(T)); ///< no 4 KiB aliasing
 
-/// sums[m][lane] = sum_s rows[m][s] column[s][lane]: ROWS accumulators in registers, one column load a sample.
+/// sums[m][lane] = sum_s rows[m][s] column[s][lane]: ROWS accumulators in registers, one column load a
+/// sample.
 template <int ROWS, class T>
 inline __attribute__((always_inline)) void multiply(const T* rows, const T* column, Vector<T>* sums) {
     Vector<T> sum[ROWS] = {};
@@ -65,7 +68,8 @@ template <class T> void pack_columns(const MomentGroup& group, const T* function
         const int used = std::min(lanes, n - p * lanes);
         for (int s = 0; s < kDepth<T>; s += lanes) {
             Vector<T> v[lanes];
-            for (int lane = 0; lane < lanes; ++lane) v[lane] = lane < used ? load(from[lane] + s) : Vector<T>{};
+            for (int lane = 0; lane < lanes; ++lane)
+                v[lane] = lane < used ? load(from[lane] + s) : Vector<T>{};
             transpose<T>(v);
             for (int k = 0; k < lanes; ++k) store(panel + (s + k) * lanes, v[k]);
         }
@@ -75,7 +79,8 @@ template <class T> void pack_columns(const MomentGroup& group, const T* function
 /// Adds the sums of one register block to float64 results.
 template <class T> inline void add(Vector<T> sum, double* out) {
     constexpr int wide = kVectorBytes / 8;
-    if constexpr (sizeof(T) == 8) store(out, load(out) + sum);
+    if constexpr (sizeof(T) == 8)
+        store(out, load(out) + sum);
     else {
         T values[kLanes<T>];
         store(values, sum);
@@ -104,8 +109,8 @@ void pack_rows(const MomentGroup& group, int first, int count, const T* function
     std::fill_n(rows + count * kRowStride<T>, (padded - count) * kRowStride<T>, T{0});
 }
 
-template <class T>
-void accumulate(const MomentGroup& group, int first, int last, const T* functions, double* result, T* scratch) {
+template <class T> void accumulate(const MomentGroup& group, int first, int last, const T* functions,
+                                   double* result, T* scratch) {
     const int per_weight = static_cast<int>(group.rows.size());
     const int panels = (static_cast<int>(group.cols.size()) + kLanes<T> - 1) / kLanes<T>;
     T* rows = scratch;
@@ -122,9 +127,11 @@ void accumulate(const MomentGroup& group, int first, int last, const T* function
                 // On and below the diagonal only: whole steps of 8 rows above it are left out.
                 const int skip = group.triangular ? std::max(0, (p * kLanes<T> - place) / 8 * 8) : 0;
                 if (skip >= count) break;
-                multiply_rows(count - skip, rows + skip * kRowStride<T>, panel + p * kDepth<T> * kLanes<T>, sums);
+                multiply_rows(count - skip, rows + skip * kRowStride<T>, panel + p * kDepth<T> * kLanes<T>,
+                              sums);
                 for (int k = skip; k < count; ++k)
-                    add<T>(sums[k - skip], result + group.offset + static_cast<std::size_t>(m + k) * group.ld +
+                    add<T>(sums[k - skip], result + group.offset +
+                                               static_cast<std::size_t>(m + k) * group.ld +
                                                static_cast<std::size_t>(p * kLanes<T>));
             }
             m += count;
@@ -159,8 +166,9 @@ template <class T> void evaluate(const FunctionTable<T>& table, const T* z, int 
         const T u = std::clamp((z[s] - lo) * scale, T{0}, static_cast<T>(table.pieces));
         const int piece = std::min(static_cast<int>(u), table.pieces - 1);
         const T t = 2 * (u - static_cast<T>(piece)) - 1;
-        const T* c = table.coefficients.data() +
-                     static_cast<std::size_t>(piece) * static_cast<std::size_t>((table.degree + 1) * table.stride);
+        const T* c =
+            table.coefficients.data() +
+            static_cast<std::size_t>(piece) * static_cast<std::size_t>((table.degree + 1) * table.stride);
         for (int n = 0; n < table.stride; ++n) row[n] = c[table.degree * table.stride + n];
         for (int power = table.degree - 1; power >= 0; --power)
             for (int n = 0; n < table.stride; ++n) row[n] = row[n] * t + c[power * table.stride + n];
@@ -172,7 +180,8 @@ template <class T> void evaluate(const FunctionTable<T>& table, const T* z, int 
 } // namespace DYNKIN_ISA
 
 template <class T> const MomentKernels<T>& DYNKIN_ISA_NAME(moment_kernels)() {
-    static const MomentKernels<T> kernels{DYNKIN_ISA::evaluate<T>, DYNKIN_ISA::accumulate<T>, DYNKIN_ISA::kRowStep};
+    static const MomentKernels<T> kernels{DYNKIN_ISA::evaluate<T>, DYNKIN_ISA::accumulate<T>,
+                                          DYNKIN_ISA::kRowStep};
     return kernels;
 }
 template const MomentKernels<float>& DYNKIN_ISA_NAME(moment_kernels)<float>();

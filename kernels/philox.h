@@ -12,13 +12,13 @@ struct RandomWords {
     std::uint32_t v[4];
 };
 
-/// Philox4x32-10, key = seed, counter = (sample mod 2^32, stream << 16 | sample / 2^32, step, slot); sample < 2^48.
+/// Philox4x32-10, key = seed, counter = (sample mod 2^32, stream << 16 | sample / 2^32, step, slot); sample <
+/// 2^48.
 DYNKIN_HD RandomWords philox(std::uint64_t seed, Stream stream, std::uint64_t sample, std::uint32_t step,
                              std::uint32_t slot) {
-    r123::Philox4x32::ctr_type counter = {{static_cast<std::uint32_t>(sample),
-                                           static_cast<std::uint32_t>(stream) << 16 |
-                                               static_cast<std::uint32_t>(sample >> 32),
-                                           step, slot}};
+    r123::Philox4x32::ctr_type counter = {
+        {static_cast<std::uint32_t>(sample),
+         static_cast<std::uint32_t>(stream) << 16 | static_cast<std::uint32_t>(sample >> 32), step, slot}};
     r123::Philox4x32::key_type key = {
         {static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)}};
     const auto words = r123::Philox4x32{}(counter, key);

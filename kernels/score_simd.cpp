@@ -12,7 +12,8 @@ template <class T> constexpr int kVectors = kScoreTile / kLanes<T>; ///< vectors
 /// Vectors whose intermediate values fit into the registers together.
 template <class T> constexpr int kPart = kRegisters == 32 ? 4 : 2;
 
-/// The float tables have 32 pieces: two registers, looked up by permutation where there is such an instruction.
+/// The float tables have 32 pieces: two registers, looked up by permutation where there is such an
+/// instruction.
 inline __attribute__((always_inline)) Vector<float> lookup32(const float* table, Index<float> index) {
 #if defined(__AVX512F__)
     return _mm512_permutex2var_ps(load(table), __builtin_bit_cast(__m512i, index), load(table + 16));
@@ -34,7 +35,8 @@ template <class T> inline __attribute__((always_inline)) Index<T> truncate(Vecto
 }
 
 /// phi[n][particle], slope[n][particle], n = 1 .. functions (stored from 0), for one site.
-template <class T> void evaluate_hermite(const SiteFunctions<T>&, int functions, const T* x, T* phi, T* slope) {
+template <class T>
+void evaluate_hermite(const SiteFunctions<T>&, int functions, const T* x, T* phi, T* slope) {
     for (int v = 0; v < kVectors<T>; ++v) {
         const Vector<T> z = load(x + v * kLanes<T>);
         Vector<T> before = broadcast(T{1}), now = z;
@@ -48,7 +50,8 @@ template <class T> void evaluate_hermite(const SiteFunctions<T>&, int functions,
     }
 }
 
-template <class T> void evaluate_fitted(const SiteFunctions<T>& f, int functions, const T* x, T* phi, T* slope) {
+template <class T>
+void evaluate_fitted(const SiteFunctions<T>& f, int functions, const T* x, T* phi, T* slope) {
     const T scale = static_cast<T>(f.pieces) / (f.hi - f.lo);
     Vector<T> t[kVectors<T>];
     Index<T> piece[kVectors<T>];
@@ -83,17 +86,18 @@ template <class T> void evaluate_fitted(const SiteFunctions<T>& f, int functions
 }
 
 /// out[m][particle] = sum_j matrix[m][j] phi[j][particle], SITES rows and a part of the tile in registers.
-template <int SITES, int VECTORS, class T>
-inline __attribute__((always_inline)) void dense_block(const T* matrix, std::size_t ld, int sites, const T* phi,
-                                                       std::size_t phi_step, T* out) {
+template <int SITES, int VECTORS, class T> inline __attribute__((always_inline)) void
+dense_block(const T* matrix, std::size_t ld, int sites, const T* phi, std::size_t phi_step, T* out) {
     Vector<T> sum[SITES][VECTORS] = {};
     for (int j = 0; j < sites; ++j) {
         Vector<T> p[VECTORS];
 #pragma GCC unroll 4
-        for (int v = 0; v < VECTORS; ++v) p[v] = load(phi + static_cast<std::size_t>(j) * phi_step + v * kLanes<T>);
+        for (int v = 0; v < VECTORS; ++v)
+            p[v] = load(phi + static_cast<std::size_t>(j) * phi_step + v * kLanes<T>);
 #pragma GCC unroll 6
         for (int m = 0; m < SITES; ++m) {
-            const Vector<T> c = broadcast(matrix[static_cast<std::size_t>(m) * ld + static_cast<std::size_t>(j)]);
+            const Vector<T> c =
+                broadcast(matrix[static_cast<std::size_t>(m) * ld + static_cast<std::size_t>(j)]);
 #pragma GCC unroll 4
             for (int v = 0; v < VECTORS; ++v) sum[m][v] += c * p[v];
         }
@@ -108,11 +112,11 @@ void dense_product(const T* matrix, std::size_t ld, int sites, const T* phi, std
     for (int particle = 0; particle < kScoreTile; particle += vectors * kLanes<T>) {
         int i = 0;
         for (; i + 6 <= sites; i += 6)
-            dense_block<6, vectors, T>(matrix + static_cast<std::size_t>(i) * ld, ld, sites, phi + particle, phi_step,
-                                       out + i * kScoreTile + particle);
+            dense_block<6, vectors, T>(matrix + static_cast<std::size_t>(i) * ld, ld, sites, phi + particle,
+                                       phi_step, out + i * kScoreTile + particle);
         for (; i < sites; ++i)
-            dense_block<1, vectors, T>(matrix + static_cast<std::size_t>(i) * ld, ld, sites, phi + particle, phi_step,
-                                       out + i * kScoreTile + particle);
+            dense_block<1, vectors, T>(matrix + static_cast<std::size_t>(i) * ld, ld, sites, phi + particle,
+                                       phi_step, out + i * kScoreTile + particle);
     }
 }
 
@@ -131,27 +135,34 @@ inline __attribute__((always_inline)) void add_block(const T* block, const T* ph
     }
 }
 
-template <class T>
-inline __attribute__((always_inline)) void add_neighbour(int degree, const T* block, const T* phi, Vector<T>* factor) {
-    if (degree == 1) add_block<1>(block, phi, factor);
-    else if (degree == 2) add_block<2>(block, phi, factor);
-    else if (degree == 3) add_block<3>(block, phi, factor);
-    else add_block<4>(block, phi, factor);
+template <class T> inline __attribute__((always_inline)) void add_neighbour(int degree, const T* block,
+                                                                            const T* phi, Vector<T>* factor) {
+    if (degree == 1)
+        add_block<1>(block, phi, factor);
+    else if (degree == 2)
+        add_block<2>(block, phi, factor);
+    else if (degree == 3)
+        add_block<3>(block, phi, factor);
+    else
+        add_block<4>(block, phi, factor);
 }
 
 template <class T> void add_large_neighbour(int degree, const T* block, const T* phi, Vector<T>* factor) {
     for (int a = 0; a < degree; ++a)
-        for (int b = 0; b < degree; ++b) factor[a] += broadcast(block[a * degree + b]) * load(phi + b * kScoreTile);
+        for (int b = 0; b < degree; ++b)
+            factor[a] += broadcast(block[a * degree + b]) * load(phi + b * kScoreTile);
 }
 
 /// d_i h = sum_a phi_a'(x_i) e_a and the site's part of Lap h: v'(x_i) d_i h - sum_a lambda_a e_a phi_a(x_i).
-/// DEGREE > 0: known at compile time, and neighbours of degree 4 at most, so that the factors e_a stay in registers.
-template <int DEGREE, class T>
-void finish_site(const ScorePlan<T>& plan, const ScoreCoefficients<T>& c, int site, const T* x, const T* phi,
-                 const T* slope, const T* dense, T* gradient, T* laplacian) {
+/// DEGREE > 0: known at compile time, and neighbours of degree 4 at most, so that the factors e_a stay in
+/// registers.
+template <int DEGREE, class T> void finish_site(const ScorePlan<T>& plan, const ScoreCoefficients<T>& c,
+                                                int site, const T* x, const T* phi, const T* slope,
+                                                const T* dense, T* gradient, T* laplacian) {
     const ScoreLayout& layout = plan.layout;
     const int n = DEGREE ? DEGREE : layout.degree, sites = layout.sites;
-    const SiteFunctions<T>& f = plan.families[static_cast<std::size_t>(plan.family_of[static_cast<std::size_t>(site)])];
+    const SiteFunctions<T>& f =
+        plan.families[static_cast<std::size_t>(plan.family_of[static_cast<std::size_t>(site)])];
     const T* own_phi = phi + site * n * kScoreTile;
     const T* own_slope = slope + site * n * kScoreTile;
     const T* single = c.single.data() + site * n;
@@ -165,8 +176,10 @@ void finish_site(const ScorePlan<T>& plan, const ScoreCoefficients<T>& c, int si
         for (int e = first; e < last; ++e) {
             const T* block = c.sparse.data() + neighbours[e].offset;
             const T* other = phi + neighbours[e].j * n * kScoreTile + particle;
-            if constexpr (DEGREE > 0) add_neighbour(neighbours[e].degree, block, other, factor);
-            else add_large_neighbour(neighbours[e].degree, block, other, factor);
+            if constexpr (DEGREE > 0)
+                add_neighbour(neighbours[e].degree, block, other, factor);
+            else
+                add_large_neighbour(neighbours[e].degree, block, other, factor);
         }
         Vector<T> g = {}, decay = {};
         for (std::size_t k = 0; k < layout.dense.size(); ++k) { // the dense part of e_a, a not known here
@@ -180,7 +193,8 @@ void finish_site(const ScorePlan<T>& plan, const ScoreCoefficients<T>& c, int si
         store(gradient + site * kScoreTile + particle, g);
         if (!laplacian) continue;
 #pragma GCC unroll 8
-        for (int a = 0; a < n; ++a) decay += f.lambda[a] * load(own_phi + a * kScoreTile + particle) * factor[a];
+        for (int a = 0; a < n; ++a)
+            decay += f.lambda[a] * load(own_phi + a * kScoreTile + particle) * factor[a];
         const Vector<T> z = load(x + site * kScoreTile + particle);
         Vector<T> dv = broadcast(f.potential_slope[kPotentialTerms - 1]);
 #pragma GCC unroll 8
@@ -194,8 +208,8 @@ void finish_site(const ScorePlan<T>& plan, const ScoreCoefficients<T>& c, int si
     }
 }
 
-template <class T>
-void gradient(const ScorePlan<T>& plan, const ScoreCoefficients<T>& c, const T* x, T* gradient, T* laplacian, T* scratch) {
+template <class T> void gradient(const ScorePlan<T>& plan, const ScoreCoefficients<T>& c, const T* x,
+                                 T* gradient, T* laplacian, T* scratch) {
     const ScoreLayout& layout = plan.layout;
     const int n = layout.degree, sites = layout.sites;
     T* phi = scratch;

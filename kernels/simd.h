@@ -1,4 +1,5 @@
-// simd.h - vectors of the SIMD level this file is compiled for (GCC vector extensions), included by *_simd.cpp only.
+// simd.h - vectors of the SIMD level this file is compiled for (GCC vector extensions), included by
+// *_simd.cpp only.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -43,7 +44,9 @@ template <class T> inline __attribute__((always_inline)) Vector<T> load(const T*
     std::memcpy(&v, p, sizeof v);
     return v;
 }
-template <class T> inline __attribute__((always_inline)) void store(T* p, Vector<T> v) { std::memcpy(p, &v, sizeof v); }
+template <class T> inline __attribute__((always_inline)) void store(T* p, Vector<T> v) {
+    std::memcpy(p, &v, sizeof v);
+}
 /// x in every lane. (x - 0 is x for every x, so this is one instruction; 0 + x is not, because of -0.)
 template <class T> inline __attribute__((always_inline)) Vector<T> broadcast(T x) { return x - Vector<T>{}; }
 
@@ -59,7 +62,8 @@ inline __attribute__((always_inline)) Vector<double> lookup(const double* table,
     return _mm512_mask_i64gather_pd(_mm512_setzero_pd(), 0xff, __builtin_bit_cast(__m512i, index), table, 8);
 }
 inline __attribute__((always_inline)) Vector<float> lookup(const float* table, Index<float> index) {
-    return _mm512_mask_i32gather_ps(_mm512_setzero_ps(), 0xffff, __builtin_bit_cast(__m512i, index), table, 4);
+    return _mm512_mask_i32gather_ps(_mm512_setzero_ps(), 0xffff, __builtin_bit_cast(__m512i, index), table,
+                                    4);
 }
 #elif defined(__AVX2__)
 inline __attribute__((always_inline)) Vector<double> lookup(const double* table, Index<double> index) {

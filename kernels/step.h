@@ -1,5 +1,5 @@
-// step.h - one step of the reference diffusion for a tile of particles at one site: formulas once, host loops in
-// step_simd.cpp.
+// step.h - one step of the reference diffusion for a tile of particles at one site: formulas once, host loops
+// in step_simd.cpp.
 #pragma once
 #include "../engine/context.h"
 #include "portable.h"
@@ -9,7 +9,8 @@
 
 namespace dynkin::kernels {
 
-/// Position of probability u among the columns of an inverse-CDF table with u_k = 2 (k/n)^2 for k/n <= 1/2, mirrored above.
+/// Position of probability u among the columns of an inverse-CDF table with u_k = 2 (k/n)^2 for k/n <= 1/2,
+/// mirrored above.
 DYNKIN_HD float quantile_position(float u, float n) {
     const float s = std::sqrt(0.5f * (u < 0.5f ? u : 1.0f - u));
     return n * (u < 0.5f ? s : 1.0f - s);
@@ -48,16 +49,18 @@ template <class V> DYNKIN_HD V transition_value(V a0, V a1, V b0, V b1, V column
 DYNKIN_HD float transition(const TransitionView& t, float z, float u) {
     const TransitionCell cell = transition_cell(t.rows, t.columns, t.lo, t.inverse_h, z, u);
     const float* c = t.table + cell.at;
-    return transition_value(c[0], c[1], c[t.columns], c[t.columns + 1], cell.column_fraction, cell.row_fraction);
+    return transition_value(c[0], c[1], c[t.columns], c[t.columns + 1], cell.column_fraction,
+                            cell.row_fraction);
 }
 
 struct StepKernels {
-    /// u[k][particle], k = 0 .. 3: the uniforms of one Philox call for each of kScoreTile particles from `first`.
-    void (*uniforms)(std::uint64_t seed, std::uint32_t stream, std::uint64_t first, std::uint32_t step, std::uint32_t slot,
-                     float* u);
+    /// u[k][particle], k = 0 .. 3: the uniforms of one Philox call for each of kScoreTile particles from
+    /// `first`.
+    void (*uniforms)(std::uint64_t seed, std::uint32_t stream, std::uint64_t first, std::uint32_t step,
+                     std::uint32_t slot, float* u);
     /// n[k][particle]: standard normals by Box-Muller from the same words.
-    void (*normals)(std::uint64_t seed, std::uint32_t stream, std::uint64_t first, std::uint32_t step, std::uint32_t slot,
-                    float* n);
+    void (*normals)(std::uint64_t seed, std::uint32_t stream, std::uint64_t first, std::uint32_t step,
+                    std::uint32_t slot, float* n);
     /// z(dt) from z(0) = z[particle] and the uniforms u[particle], in place, for a tile.
     void (*transition)(const TransitionView& table, const float* u, float* z);
 };
