@@ -21,7 +21,7 @@ struct FitOptions {
     int total_degree = 0; ///< a + b at most this, 0: no limit (degree in two or three dimensions)
     std::optional<Lattice> lattice = {}; ///< of the file's columns; periodic: all sites are equivalent
     bool reflection_symmetric = false;   ///< the law has the lattice's reflections: sites they map onto one
-                                       ///< another share a reference
+                                         ///< another share a reference
     Symmetry symmetry = Symmetry::automatic;
     bool known_even = false;       ///< automatic: the target is known to be even
     double ridge = -1;             ///< < 0: by held-out score-matching loss
