@@ -168,7 +168,7 @@ void add_basis_flags(CLI::App& command, Options& o) {
         ->capture_default_str();
     command
         .add_option("--degree", o.degree,
-                    "degree of one-coordinate functions, 0: 6 (more in one to three dimensions, 4 for ou)")
+                    "degree of one-coordinate functions, 0: 8 with a lattice, 6 without, 4 for ou")
         ->check(CLI::Range(0, 24))
         ->capture_default_str();
     command

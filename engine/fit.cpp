@@ -262,7 +262,8 @@ void Fitter::choose_reference() {
 
 int Fitter::default_degree(bool hermite) const {
     const int d = model_.dimension();
-    return d == 1 ? 10 : d == 2 ? 12 : d == 3 ? 8 : hermite ? 4 : 6;
+    if (d <= 3) return d == 1 ? 10 : d == 2 ? 12 : 8;
+    return hermite ? 4 : options_.lattice ? 8 : 6;
 }
 
 void Fitter::use_hermite_reference() {

@@ -13,8 +13,8 @@ enum class Symmetry { automatic, even, none };
 struct FitOptions {
     std::optional<ReferenceKind> process =
         {};         ///< none: fitted, or OU where tails are too heavy for a fitted one
-    int degree = 0; ///< of the 1-clusters; 0: 6 (10, 12, 8 in one, two, three dimensions; 4 for OU
-                    ///< in more)
+    int degree = 0; ///< of the 1-clusters; 0: 8 with a lattice, 6 without, 4 for OU (10, 12, 8 in one, two,
+                    ///< three dimensions)
     std::optional<std::vector<PairRule>> pairs =
         {};               ///< none given: nearest:3,all:1 with a lattice, dependent:2,all:1
                           ///< without (all:1 for OU), all:degree in two or three dimensions

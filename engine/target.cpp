@@ -186,7 +186,10 @@ GaussianTarget gaussian(std::vector<double> mean, Array<double> covariance) {
     for (std::size_t i = 0; i < d; ++i)
         for (std::size_t j = 0; j <= i; ++j) {
             const double a = covariance(i, j), b = covariance(j, i);
-            require(std::abs(a - b) <= 1e-12 * std::max(std::abs(a), std::abs(b)), ErrorKind::input,
+            // Relative to the diagonal: a covariance summed in another order differs by rounding of its
+            // terms.
+            const double size = std::sqrt(std::abs(covariance(i, i) * covariance(j, j)));
+            require(std::abs(a - b) <= 1e-12 * size, ErrorKind::input,
                     fmt::format("gaussian: covariance is not symmetric: entries ({}, {}) are {} and {}", i, j,
                                 a, b));
             double sum = a;

@@ -227,7 +227,10 @@ template <class T> void gradient(const ScorePlan<T>& plan, const ScoreCoefficien
     if (laplacian) std::fill_n(laplacian, kScoreTile, T{0});
     int largest = 0;
     for (const auto& neighbour : layout.neighbours) largest = std::max(largest, neighbour.degree);
-    const auto finish = n == 6 && largest <= 4 ? finish_site<6, T> : finish_site<0, T>;
+    const auto finish = largest > 4 ? finish_site<0, T>
+                        : n == 8    ? finish_site<8, T>
+                        : n == 6    ? finish_site<6, T>
+                                    : finish_site<0, T>;
     for (int i = 0; i < sites; ++i) finish(plan, c, i, x, phi, slope, dense, gradient, laplacian);
 }
 

@@ -34,7 +34,7 @@ TEST_P(ValidateExact, FlatModelOfARing) {
     const Ledger ledger{std::string("exact truth, flat, ") + ring.file, seed};
     draw_file(context, target, rows, seed, folder / "train.npy");
     FitOptions options = options_for(target);
-    options.degree = 8, options.seed = seed;
+    options.seed = seed;
     FitReport report;
     const Model model = fit(context, SampleFile(folder / "train.npy"), options, &report);
     for (const Method method : {Method::sde, Method::ode}) {
