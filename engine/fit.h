@@ -32,8 +32,8 @@ struct FitOptions {
     int dequantise = 0;            ///< > 0: number of integer levels, see DataView
     bool single_precision = false; ///< moments in float32 products
     std::uint64_t seed = 0;
-    std::size_t batch = 0; ///< rows at a time, 0: chosen; does not change the result
-    CheckpointOptions checkpoint = {};
+    std::size_t batch = 0;             ///< rows at a time, 0: chosen; does not change the result
+    CheckpointOptions checkpoint = {}; ///< the caller removes it once the model is safe
 };
 
 struct FitReport {

@@ -1,0 +1,78 @@
+// fitter.h - the stages of fit(), in order: fit_data.cpp (columns, symmetry, reference) and fit.cpp (basis,
+// moments, systems).
+#pragma once
+#include "error.h"
+#include "fit.h"
+#include "gram.h"
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace dynkin {
+
+using std::size_t;
+
+/// Everything that fit() learns on its way; the stages below fill it in order.
+class Fitter {
+  public:
+    Fitter(const Context& context, const SampleFile& data, const FitOptions& options, FitReport& report)
+        : context_(context), data_(data), options_(options), report_(report),
+          checkpoint_(options.checkpoint) {}
+
+    Model run() {
+        saved_ = checkpoint_.restore();
+        choose_columns();
+        marginals();
+        choose_symmetry();
+        choose_reference();
+        choose_basis();
+        choose_times();
+        compute_moments();
+        solve();
+        describe();
+        return std::move(model_);
+    }
+
+  private:
+    [[noreturn]] void reject(const std::string& what) const {
+        throw Error(ErrorKind::input, data_.path().string() + ": " + what);
+    }
+    Block& block() { return model_.blocks.front(); }
+
+    void choose_columns();
+    void pool_scales();
+    void check_duplicates() const;
+    void marginals();
+    void choose_symmetry();
+    void choose_reference();
+    int default_degree(bool hermite) const;
+    void use_fitted_reference(std::vector<MarginalSums> pooled);
+    void use_hermite_reference();
+    size_t count_outside() const;
+    void choose_basis();
+    void choose_times();
+    void compute_moments();
+    double choose_ridge(const ScoreSystem& system, const std::vector<double>& train,
+                        const std::vector<double>& test);
+    void solve();
+    void save_moments(const MomentSums& sums);
+    void describe();
+
+    const Context& context_;
+    const SampleFile& data_;
+    const FitOptions& options_;
+    FitReport& report_;
+    Checkpoint checkpoint_;
+    std::optional<TensorFile> saved_;
+    Model model_;
+    ColumnStatistics columns_;
+    MarginalStatistics marginal_;
+    std::vector<int> class_;
+    std::vector<ProductTables> tables_;
+    std::optional<MomentPlan> plan_;
+    MomentSums sums_;
+    bool even_ = false;
+};
+
+} // namespace dynkin
