@@ -18,7 +18,7 @@ struct McmcOptions {
     std::uint64_t seed = 0;
     std::size_t chains = 0; ///< 0: chosen: a power of two near N/100, from 4 to 1024
     int warmup = 0; ///< iterations discarded, at least 50; step size and mass adapt in these only. 0: chosen,
-                    ///< and lengthened (to at most 7000) until it is 50 autocorrelation times
+                    ///< its measurement doubled (up to 6400) until it is 50 autocorrelation times
     int thinning = 0; ///< iterations between kept states; 0: 1.5 autocorrelation times, at most 1000
     double target_acceptance = 0.8; ///< in (0.1, 0.99)
     int temperatures = 0; ///< tempering: replicas per chain, at least 2; 0: chosen from the dimension

@@ -38,8 +38,8 @@ SolveStatus solve_score_system(Array<double>& a, std::span<const double> b, std:
             status.condition = reciprocal > 0 ? 1 / reciprocal : INFINITY;
             break;
         }
-        status.ridge = status.ridge > 0 ? 10 * status.ridge : 1e-12;
-        if (!(status.ridge <= 1)) return status;
+        if (!(status.ridge < 1)) return status;
+        status.ridge = status.ridge > 0 ? std::min(10 * status.ridge, 1.0) : 1e-12;
         for (size_t k = 0; k < n; ++k)
             for (size_t l = 0; l < k; ++l) a(k, l) = a(l, k);
     }
