@@ -45,7 +45,7 @@ TEST(HermiteFamily, LawIsTheStandardNormal) {
     EXPECT_EQ(family.dv(3), 3);
 }
 
-TEST(FittedFamily, DoubleWellHasTheKnownEigenvalues) { // design.md, section 7, row 3
+TEST(FittedFamily, DoubleWellHasTheKnownEigenvalues) {
     const double expected[][2] = {{1, 0.59729805}, {2, 7.0957413}, {4, 21.563892}};
     for (const auto& [n, lambda] : expected) {
         const double found = double_well().lambda[static_cast<size_t>(n)];

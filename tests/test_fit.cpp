@@ -51,7 +51,7 @@ bool same_model(const Model& a, const Model& b) {
            a.configuration == b.configuration;
 }
 
-// ---- design.md, section 7, row 1, from the file to score()
+// ---- A Gaussian is exact, from the file to score()
 
 TEST_F(Fit, GaussianDataHaveTheExactGaussianScoreAtEveryNode) {
     const Array<double> x = cases::draw(cases::gaussian(4), 3000, 1);
@@ -166,7 +166,8 @@ TEST_F(Fit, AResumedRunEndsInTheSameBytes) {
     EXPECT_EQ(state.u64("rows", 3)[2], 1280u) << "stopped after the first batch";
     options.checkpoint.resume = true;
     EXPECT_TRUE(same_model(fit(cases::context(), file, options), whole));
-    EXPECT_TRUE(std::filesystem::exists(path("checkpoint"))) << "the caller removes it once the model is safe";
+    EXPECT_TRUE(std::filesystem::exists(path("checkpoint")))
+        << "the caller removes it once the model is safe";
 }
 
 TEST_F(Fit, CheckpointsOfAnotherRunOrPlanAreRefused) {

@@ -49,7 +49,7 @@ IndexSet triangle(int degree, bool even = false) { // pairs of degree 3, 2, 3 an
     return make_index_set(3, degree, {{0, 1, 3}, {0, 2, 2}, {1, 2, 3}}, 0, even);
 }
 
-// ---- design.md, section 7, row 1
+// ---- A Gaussian is exact
 
 TEST(Gram, GaussianDataHaveTheExactGaussianScoreAtEveryTime) {
     const size_t d = 4;

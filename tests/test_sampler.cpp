@@ -93,7 +93,7 @@ TEST(Ode, LogDensityConvergesToTheExactOneWithOrderTwo) {
         const Case exact(2, kind);
         const double coarse = rms_error(exact, 16, 640), middle = rms_error(exact, 32, 640),
                      fine = rms_error(exact, 64, 640);
-        EXPECT_LT(middle, 0.02); // design.md, row 4, for 16 coordinates
+        EXPECT_LT(middle, 0.02); // the bar for 16 coordinates (validate_gaussian)
         EXPECT_NEAR(std::log2(coarse / middle), 2, 0.4);
         EXPECT_NEAR(std::log2(middle / fine), 2, 0.3);
     }

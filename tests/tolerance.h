@@ -7,7 +7,7 @@ namespace dynkin::tolerance {
 constexpr double eps = 0x1p-52, eps32 = 0x1p-23;
 template <class T> constexpr double unit = sizeof(T) == 4 ? eps32 : eps;
 
-/// Bars of design.md, section 7, rows 1 to 3.
+/// Bars: exact scores, exact Gram matrices, known eigenvalues.
 constexpr double gaussian_score = 1e-11, assembly = 1e-12, double_well_eigenvalue = 1e-6;
 
 /// Standard errors: a normal variable is beyond 5 of them once in 2e6 trials; seeds are fixed.

@@ -1,4 +1,4 @@
-// validate_flat.cpp - design row 7: the Ginzburg-Landau chain of 16 sites, flat, nearest 3x3 and all pairs
+// validate_flat.cpp - the Ginzburg-Landau chain of 16 sites, flat, nearest 3x3 and all pairs
 // (1,1). The default degree of the 1-clusters is 8: degree 6 has an energy mean 0.02 sd higher (K 228 against
 // 244).
 //

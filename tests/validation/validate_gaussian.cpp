@@ -1,4 +1,4 @@
-// validate_gaussian.cpp - design row 4: an autoregressive Gaussian, for which the Ornstein-Uhlenbeck
+// validate_gaussian.cpp - an autoregressive Gaussian, for which the Ornstein-Uhlenbeck
 // reference with degree 2 is exact: the model is N(sample mean, sample covariance) and all that is left is
 // the step error of Heun's method.
 #include "models.h"

@@ -1,4 +1,4 @@
-// validate_toys.cpp - design rows 5 and 6: total variation of generated samples from an asymmetric mixture on
+// validate_toys.cpp - total variation of generated samples from an asymmetric mixture on
 // the line and from the two moons, fitted references.
 //
 // Floor: the same figure for independent samples of the law itself. 2e4 samples in B equally likely bins give
