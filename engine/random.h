@@ -20,6 +20,7 @@ enum class Stream : std::uint32_t {
     projection = 9,     ///< evaluate: directions of the sliced distance
     half_split = 10,    ///< evaluate: the two halves of the reference
     dequantise = 11,    ///< integer data made continuous
+    resample = 12,      ///< weigh: offset of systematic resampling
     test = 1000,        ///< tests only
 };
 
