@@ -17,7 +17,8 @@ struct Options {
     Common common;
     std::string samples, output, target, lattice, boundary = "free", process = "auto", pairs = "auto",
                                                   ridge = "auto";
-    std::string symmetry = "auto", precision = "float64";
+    std::string symmetry = "auto", precision = "float64", levels = "auto";
+    std::size_t level_pairs = 1'000'000;
     int degree = 0, total_degree = 0, time_nodes = 32, dequantise = 0;
     double t_min = -1, t_end = -1, reference_scale = 0.6;
     bool drop_constant = false;
@@ -72,6 +73,10 @@ FitOptions resolve(const Options& options, const SampleFile& data) {
                    : options.symmetry == "none" ? Symmetry::none
                                                 : Symmetry::automatic;
     fit.ridge = parse_ridge(options.ridge);
+    fit.structure = options.levels == "auto"   ? Structure::automatic
+                    : options.levels == "flat" ? Structure::flat
+                                               : Structure::levels;
+    fit.level_pairs = options.level_pairs;
     fit.time_nodes = options.time_nodes, fit.t_min = options.t_min, fit.t_end = options.t_end;
     fit.reference_scale = options.reference_scale;
     fit.drop_constant = options.drop_constant, fit.dequantise = options.dequantise;
@@ -106,13 +111,15 @@ nlohmann::ordered_json configuration_of(const Options& options) {
             {"reference-scale", options.reference_scale},
             {"dequantise", options.dequantise},
             {"drop-constant", options.drop_constant},
-            {"precision", options.precision}};
+            {"precision", options.precision},
+            {"levels", options.levels},
+            {"level-pairs", options.level_pairs}};
 }
 
 void put_figures(Result& result, const FitReport& report, const Model& model) {
     result["samples"] = report.samples, result["dimension"] = report.dimension;
     result["dropped_columns"] = report.dropped;
-    result["blocks"] = model.blocks.size(), result["basis_size"] = report.basis_size,
+    result["blocks"] = model.blocks.size() + model.levels.size(), result["basis_size"] = report.basis_size,
     result["moments"] = report.moments;
     result["symmetry"] = fmt::format("{} ({})", report.even ? "even" : "none", report.symmetry_reason);
     result["reference"] = report.reference, result["lambda_1"] = report.lambda_1;
@@ -120,7 +127,8 @@ void put_figures(Result& result, const FitReport& report, const Model& model) {
     result["ridge"] = report.ridge, result["ridges_raised"] = report.ridges_raised;
     result["condition"] = report.condition, result["heldout_loss"] = report.heldout_loss;
     result["max_correlation"] = report.max_correlation;
-    result["t_min"] = model.blocks.front().t_min, result["t_end"] = model.blocks.front().t_end;
+    if (!model.blocks.empty())
+        result["t_min"] = model.blocks.front().t_min, result["t_end"] = model.blocks.front().t_end;
     result["moment_seconds"] = report.moment_seconds, result["moment_gflops"] = report.moment_gflops;
     result["solve_seconds"] = report.solve_seconds;
 }
@@ -184,6 +192,8 @@ void add_basis_flags(CLI::App& command, Options& o) {
     command.add_option("--reference-scale", o.reference_scale, "scale of the fitted potential")
         ->check(CLI::Range(0.05, 2.0))
         ->capture_default_str();
+    command.add_option("--levels", o.levels, "auto, flat or levels")->capture_default_str();
+    command.add_option("--level-pairs", o.level_pairs, "at most so many training pairs a level")->capture_default_str();
     command.add_option("--ridge", o.ridge, "ridge, or auto: by held-out score-matching loss")
         ->capture_default_str();
     command.add_option("--time-nodes", o.time_nodes, "intervals between solved times")

@@ -203,22 +203,33 @@ void Fitter::solve() {
 }
 
 void Fitter::describe() {
-    const Block& b = block();
     model_.training_rows = static_cast<double>(data_.rows());
     report_.samples = data_.rows(), report_.dimension = static_cast<size_t>(model_.dimension());
     nlohmann::ordered_json j;
-    j["process"] = b.reference.families.front().kind == ReferenceKind::hermite ? "ou" : "fitted";
-    j["degree"] = b.basis.degree;
-    j["total_degree"] = b.basis.total_degree;
-    j["pairs"] = options_.pairs ? format_pair_rules(*options_.pairs) : "default";
+    j["structure"] = model_.levels.empty() ? "flat" : "levels";
     j["symmetry"] = even_ ? "even" : "none";
     j["lattice"] = options_.lattice ? options_.lattice->describe() : "none";
-    j["ridge"] = report_.ridge;
-    j["time_nodes"] = options_.time_nodes;
-    j["t_min"] = b.t_min, j["t_end"] = b.t_end;
-    j["reference"] = report_.reference;
+    if (!model_.blocks.empty()) {
+        const Block& b = block();
+        j["process"] = b.reference.families.front().kind == ReferenceKind::hermite ? "ou" : "fitted";
+        j["degree"] = b.basis.degree;
+        j["total_degree"] = b.basis.total_degree;
+        j["pairs"] = options_.pairs ? format_pair_rules(*options_.pairs) : "default";
+        j["ridge"] = report_.ridge;
+        j["time_nodes"] = options_.time_nodes;
+        j["t_min"] = b.t_min, j["t_end"] = b.t_end;
+        j["reference"] = report_.reference;
+        j["moment_precision"] = options_.single_precision ? "float32" : "float64";
+    }
+    for (const LevelReport& level : report_.levels)
+        j["levels"].push_back({{"name", level.name},
+                               {"targets", level.targets},
+                               {"pairs", level.pairs},
+                               {"basis_size", level.basis_size},
+                               {"descriptors", level.descriptors},
+                               {"ridge", level.ridge},
+                               {"heldout", level.heldout}});
     j["drop_constant"] = options_.drop_constant, j["dequantise"] = options_.dequantise;
-    j["moment_precision"] = options_.single_precision ? "float32" : "float64";
     j["seed"] = options_.seed, j["samples"] = data_.rows();
     model_.configuration = j.dump();
 }

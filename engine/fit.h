@@ -9,6 +9,8 @@
 namespace dynkin {
 
 enum class Symmetry { automatic, even, none };
+/// One joint diffusion, or levels: conditional diffusions of one scalar after another, from coarse to fine.
+enum class Structure { automatic, flat, levels };
 
 struct FitOptions {
     std::optional<ReferenceKind> process =
@@ -24,7 +26,10 @@ struct FitOptions {
                                          ///< another share a reference
     Symmetry symmetry = Symmetry::automatic;
     bool known_even = false;       ///< automatic: the target is known to be even
-    double ridge = -1;             ///< < 0: by held-out score-matching loss
+    Structure structure = Structure::automatic; ///< automatic: by held-out log-likelihood
+    double level_reach = 0; ///< levels: lattice distance beyond which sites are independent, 0: measured
+    std::size_t level_pairs = 1'000'000; ///< levels: at most so many training pairs (row, site) each
+    double ridge = -1; ///< < 0: by held-out score-matching loss (levels: by held-out likelihood)
     int time_nodes = 32;           ///< intervals between nodes
     double t_min = -1, t_end = -1; ///< < 0: 1e-3 (1e-4 for correlations above 0.9), max(5, 3/lambda_1)
     double reference_scale = 0.6;  ///< of the fitted potential, 0.5 to 0.8
@@ -34,6 +39,17 @@ struct FitOptions {
     std::uint64_t seed = 0;
     std::size_t batch = 0;             ///< rows at a time, 0: chosen; does not change the result
     CheckpointOptions checkpoint = {}; ///< the caller removes it once the model is safe
+};
+
+/// What became of one level.
+struct LevelReport {
+    std::string name, descriptors;
+    std::size_t targets = 0, pairs = 0, basis_size = 0;
+    bool regression = false;
+    int conditioning_degree = 0, ridges_raised = 0;
+    double ridge = 0, condition = 0;
+    double heldout = 0;                                ///< mean log q of the held-out pairs (nats a target)
+    std::vector<std::pair<std::string, double>> tried; ///< candidates and their held-out log q
 };
 
 struct FitReport {
@@ -46,6 +62,8 @@ struct FitReport {
     std::vector<std::pair<double, double>> ridge_losses; ///< candidates
     std::string reference;                               ///< e.g. "fitted, degree 8, scale 0.6"
     double lambda_1 = 0, product_residual = 0, max_correlation = 0;
+    std::vector<LevelReport> levels;
+    std::string structure_reason; ///< why flat or levels
     double moment_seconds = 0, moment_gflops = 0, solve_seconds = 0;
 };
 

@@ -4,6 +4,7 @@
 #include "error.h"
 #include "fit.h"
 #include "gram.h"
+#include "level_fit.h"
 #include <optional>
 #include <string>
 #include <utility>
@@ -25,11 +26,10 @@ class Fitter {
         choose_columns();
         marginals();
         choose_symmetry();
-        choose_reference();
-        choose_basis();
-        choose_times();
-        compute_moments();
-        solve();
+        if (use_levels())
+            fit_levels();
+        else
+            fit_block();
         describe();
         return std::move(model_);
     }
@@ -39,6 +39,18 @@ class Fitter {
         throw Error(ErrorKind::input, data_.path().string() + ": " + what);
     }
     Block& block() { return model_.blocks.front(); }
+
+    bool use_levels();
+    void fit_levels();
+    void fit_block() {
+        choose_reference();
+        choose_basis();
+        choose_times();
+        compute_moments();
+        solve();
+    }
+    LevelPairs collect_pairs(const LevelPlan& plan) const;
+    double measured_reach() const;
 
     void choose_columns();
     void pool_scales();

@@ -9,10 +9,10 @@ namespace dynkin {
 
 using std::size_t;
 
-double Block::tau(double t) const { return std::log1p((t - t_min) / t0); }
-double Block::time(double tau) const { return t_min + t0 * std::expm1(tau); }
+double TimeGrid::tau(double t) const { return std::log1p((t - t_min) / t0); }
+double TimeGrid::time(double tau) const { return t_min + t0 * std::expm1(tau); }
 
-std::vector<double> Block::step_times(int steps) const {
+std::vector<double> TimeGrid::step_times(int steps) const {
     require(steps >= 1, ErrorKind::usage, fmt::format("steps: expected at least 1, got {}", steps));
     std::vector<double> t(static_cast<size_t>(steps + 1));
     for (int k = 0; k <= steps; ++k) t[static_cast<size_t>(k)] = time(tau(t_end) * k / steps);
@@ -41,12 +41,12 @@ Array<double> spline_curvature(size_t n) {
 
 } // namespace
 
-std::vector<double> spline_weights(const Block& block, double t) {
-    const size_t n = block.node_time.size();
-    const double last = static_cast<double>(n - 1), width = block.tau(block.node_time.back()) / last;
-    const double position = block.tau(t) / width;
+std::vector<double> spline_weights(const TimeGrid& grid, double t) {
+    const size_t n = grid.node_time.size();
+    const double last = static_cast<double>(n - 1), width = grid.tau(grid.node_time.back()) / last;
+    const double position = grid.tau(t) / width;
     require(position > -1e-9 && position < last + 1e-9, ErrorKind::usage,
-            fmt::format("time {} is outside the model's range [{}, {}]", t, block.t_min, block.t_end));
+            fmt::format("time {} is outside the model's range [{}, {}]", t, grid.t_min, grid.t_end));
     std::vector<double> w(n, 0);
     const size_t left = static_cast<size_t>(std::clamp(std::floor(position), 0.0, last - 1));
     const double f = position - static_cast<double>(left);
@@ -64,12 +64,12 @@ std::vector<double> spline_weights(const Block& block, double t) {
     return w;
 }
 
-std::vector<double> coefficients_at(const Block& block, double t) {
-    const std::vector<double> w = spline_weights(block, t);
-    std::vector<double> c(block.coefficients.cols(), 0);
+std::vector<double> coefficients_at(const TimeGrid& grid, const Array<double>& coefficients, double t) {
+    const std::vector<double> w = spline_weights(grid, t);
+    std::vector<double> c(coefficients.cols(), 0);
     for (size_t n = 0; n < w.size(); ++n)
         if (w[n] != 0)
-            for (size_t k = 0; k < c.size(); ++k) c[k] += w[n] * block.coefficients(n, k);
+            for (size_t k = 0; k < c.size(); ++k) c[k] += w[n] * coefficients(n, k);
     return c;
 }
 

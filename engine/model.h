@@ -9,16 +9,10 @@
 
 namespace dynkin {
 
-/// One diffusion: its coordinates, reference, basis, and coefficients c_k(t) at time nodes. A flat model has
-/// one block with all coordinates; multilevel models condition later blocks on earlier ones.
-struct Block {
-    std::vector<int> coordinates; ///< indices into the modelled columns
-    Reference reference;
-    IndexSet basis;
+/// Diffusion times, uniform in tau = log(1 + (t - t_min)/t0).
+struct TimeGrid {
     double t_min = 1e-3, t_end = 5, t0 = 0.02;
-    std::vector<double> node_time;    ///< ascending, uniform in tau = log(1 + (t - t_min)/t0)
-    Array<double> coefficients;       ///< node_time.size() x K
-    std::vector<double> lower, upper; ///< range of the data, per coordinate
+    std::vector<double> node_time; ///< ascending, where the systems are solved
 
     double tau(double t) const;
     double time(double tau) const;
@@ -26,12 +20,62 @@ struct Block {
     std::vector<double> step_times(int steps) const;
 };
 
+/// One diffusion: its coordinates, reference, basis, and coefficients c_k(t) at time nodes.
+struct Block : TimeGrid {
+    std::vector<int> coordinates; ///< indices into the modelled columns
+    Reference reference;
+    IndexSet basis;
+    Array<double> coefficients;       ///< node_time.size() x K
+    std::vector<double> lower, upper; ///< range of the data, per coordinate
+};
+
+/// A number made from neighbouring coordinates: f = sum_g c_g (sum_e w_e x_{slot e})^power.
+struct Descriptor {
+    struct Entry {
+        int slot;
+        double weight;
+    };
+    struct Group {
+        double coefficient;
+        std::vector<Entry> entries;
+    };
+    int power = 1; ///< also its weight in the degree of the conditioning basis, and its parity under x -> -x
+    std::vector<Group> groups;
+};
+
+/// A conditional diffusion of one scalar, shared by equivalent sites: each target's z = (x - intercept - predictor) /
+/// scale diffuses while the descriptors of its neighbours are frozen (eigenvalue 0), so h = sum_{a, alpha} c_{a,alpha}(t)
+/// phi_a(z) psi_alpha(descriptors). The probability flow in Heun steps is a monotone map of z whose derivative is known
+/// exactly, and so is log q (docs/method.md, section 10).
+struct Level : TimeGrid {
+    std::string name;            ///< e.g. "E4h", for reports
+    int stage = 0;               ///< targets of one stage are drawn at the same time
+    std::vector<int> targets;    ///< modelled columns
+    int slots = 0;               ///< neighbours of a target
+    std::vector<int> neighbours; ///< targets x slots: a modelled column drawn before, or -1: a known zero outside
+    std::vector<double> predictor; ///< per slot
+    double intercept = 0, scale = 1;
+    std::vector<Descriptor> descriptors;
+    /// u_k = (descriptor_k - center_k) / spread_k, cut to [lower_k, upper_k], the range of the training data.
+    std::vector<double> center, spread, lower, upper;
+    std::vector<int> exponents; ///< monomials of u, [monomial][descriptor]
+    Array<double> transform;    ///< psi = transform * monomials, orthonormal over the training data
+    int even_conditions = -1;   ///< symmetric: so many psi are even, the others odd; -1: no symmetry
+    Family family;
+    int degree = 6;             ///< of phi_a(z)
+    Array<double> coefficients; ///< node_time.size() x (degree * conditions)
+    int steps = 32;             ///< of the flow, unless others are asked for
+
+    std::size_t conditions() const { return transform.rows(); }
+};
+
 struct Model {
     DataView view;
     Standardization standardization;
     std::vector<std::size_t> sample_shape; ///< trailing shape of the data file, written again by sample
     std::optional<Lattice> lattice;
-    std::vector<Block> blocks;
+    std::vector<Block> blocks; ///< drawn first, jointly; none or one
+    std::vector<Level> levels; ///< then these, in order
     int default_steps = 32;
     double training_rows = 0;
     std::string configuration; ///< resolved settings of the fit, JSON
@@ -41,8 +85,12 @@ struct Model {
 
 /// Weights w with c(t) = sum_n w_n c(node n): the cubic spline in tau through the nodes, not-a-knot at the
 /// ends. Times outside the nodes are an Error(usage).
-std::vector<double> spline_weights(const Block& block, double t);
+std::vector<double> spline_weights(const TimeGrid& grid, double t);
+/// c(t), from the coefficients at the nodes (one row each).
+std::vector<double> coefficients_at(const TimeGrid& grid, const Array<double>& coefficients, double t);
 /// c(t) of a block.
-std::vector<double> coefficients_at(const Block& block, double t);
+inline std::vector<double> coefficients_at(const Block& block, double t) {
+    return coefficients_at(block, block.coefficients, t);
+}
 
 } // namespace dynkin

@@ -1,4 +1,5 @@
 #include "model_file.h"
+#include "../kernels/conditional.h"
 #include "error.h"
 #include "tensor_file.h"
 #include <algorithm>
@@ -101,6 +102,11 @@ Family read_family(const Reader& reader, const std::string& name) {
     return f;
 }
 
+void put_times(TensorFile& file, const std::string& name, const TimeGrid& grid) {
+    file.put(name + "times", std::vector<double>{grid.t_min, grid.t_end, grid.t0});
+    file.put(name + "node_time", grid.node_time);
+}
+
 void put_block(TensorFile& file, const std::string& name, const Block& b) {
     file.put(name + "coordinates", integers(b.coordinates));
     file.put(name + "family_of", integers(b.reference.family_of));
@@ -112,11 +118,40 @@ void put_block(TensorFile& file, const std::string& name, const Block& b) {
     std::vector<std::int64_t> pairs;
     for (const Pair& pair : b.basis.pairs) pairs.insert(pairs.end(), {pair.i, pair.j, pair.degree});
     file.put(name + "pairs", pairs);
-    file.put(name + "times", std::vector<double>{b.t_min, b.t_end, b.t0});
-    file.put(name + "node_time", b.node_time);
+    put_times(file, name, b);
     file.put(name + "coefficients", std::vector<double>(b.coefficients.begin(), b.coefficients.end()),
              {b.coefficients.rows(), b.coefficients.cols()});
     file.put(name + "lower", b.lower), file.put(name + "upper", b.upper);
+}
+
+void put_level(TensorFile& file, const std::string& name, const Level& level) {
+    file.metadata[name + "name"] = level.name;
+    file.put(name + "shape", std::vector<std::int64_t>{level.stage, level.slots, level.even_conditions, level.degree,
+                                                       level.steps});
+    file.put(name + "targets", integers(level.targets)), file.put(name + "neighbours", integers(level.neighbours));
+    file.put(name + "predictor", level.predictor);
+    file.put(name + "affine", std::vector<double>{level.intercept, level.scale});
+    std::vector<std::int64_t> powers, groups, slots; // descriptors; of which one; of which group
+    std::vector<double> coefficients, weights;
+    for (const Descriptor& d : level.descriptors) {
+        powers.insert(powers.end(), {d.power, static_cast<std::int64_t>(d.groups.size())});
+        for (const auto& group : d.groups) {
+            groups.push_back(static_cast<std::int64_t>(group.entries.size())), coefficients.push_back(group.coefficient);
+            for (const auto& entry : group.entries) slots.push_back(entry.slot), weights.push_back(entry.weight);
+        }
+    }
+    file.put(name + "descriptors", powers), file.put(name + "groups", groups);
+    file.put(name + "group_coefficients", coefficients);
+    file.put(name + "entries", slots), file.put(name + "entry_weights", weights);
+    file.put(name + "center", level.center), file.put(name + "spread", level.spread);
+    file.put(name + "lower", level.lower), file.put(name + "upper", level.upper);
+    file.put(name + "exponents", integers(level.exponents));
+    file.put(name + "transform", std::vector<double>(level.transform.begin(), level.transform.end()),
+             {level.transform.rows(), level.transform.cols()});
+    put_family(file, name + "family.", level.family);
+    put_times(file, name, level);
+    file.put(name + "coefficients", std::vector<double>(level.coefficients.begin(), level.coefficients.end()),
+             {level.coefficients.rows(), level.coefficients.cols()});
 }
 
 void read_basis(const Reader& reader, const std::string& name, Block& b, int sites) {
@@ -135,6 +170,20 @@ void read_basis(const Reader& reader, const std::string& name, Block& b, int sit
                      fmt::format("'{}basis': a degree beyond the eigenfunctions", name));
 }
 
+void read_times(const Reader& reader, const std::string& name, TimeGrid& b) {
+    const auto times = reader.numbers(name + "times", 3);
+    b.t_min = times[0], b.t_end = times[1], b.t0 = times[2];
+    reader.check(b.t_min >= 0 && b.t_end > b.t_min && b.t0 > 0,
+                 fmt::format("'{}times' are not in order", name));
+    b.node_time = reader.numbers(name + "node_time");
+    reader.check(b.node_time.size() >= 2 && b.node_time.size() <= 1025,
+                 fmt::format("'{}node_time' has {} numbers", name, b.node_time.size()));
+    const auto nodes = b.step_times(static_cast<int>(b.node_time.size()) - 1);
+    for (size_t n = 0; n < nodes.size(); ++n)
+        reader.check(std::abs(b.node_time[n] - nodes[n]) <= 1e-9 * nodes[n],
+                     fmt::format("'{}node_time' is not the grid of '{}times'", name, name));
+}
+
 Block read_block(const Reader& reader, const std::string& name, int dimension) {
     Block b;
     b.coordinates = reader.indices(name + "coordinates", 0, dimension - 1);
@@ -148,17 +197,7 @@ Block read_block(const Reader& reader, const std::string& name, int dimension) {
         reader.check(f.kind == b.reference.families.front().kind,
                      fmt::format("'{}': references of two kinds", name));
     read_basis(reader, name, b, static_cast<int>(sites));
-    const auto times = reader.numbers(name + "times", 3);
-    b.t_min = times[0], b.t_end = times[1], b.t0 = times[2];
-    reader.check(b.t_min >= 0 && b.t_end > b.t_min && b.t0 > 0,
-                 fmt::format("'{}times' are not in order", name));
-    b.node_time = reader.numbers(name + "node_time");
-    reader.check(b.node_time.size() >= 2 && b.node_time.size() <= 1025,
-                 fmt::format("'{}node_time' has {} numbers", name, b.node_time.size()));
-    const auto nodes = b.step_times(static_cast<int>(b.node_time.size()) - 1);
-    for (size_t n = 0; n < nodes.size(); ++n)
-        reader.check(std::abs(b.node_time[n] - nodes[n]) <= 1e-9 * nodes[n],
-                     fmt::format("'{}node_time' is not the grid of '{}times'", name, name));
+    read_times(reader, name, b);
     const auto c = reader.numbers(name + "coefficients", b.node_time.size() * b.basis.terms.size());
     b.coefficients = Array<double>(b.node_time.size(), b.basis.terms.size());
     std::copy(c.begin(), c.end(), b.coefficients.begin());
@@ -168,7 +207,83 @@ Block read_block(const Reader& reader, const std::string& name, int dimension) {
     return b;
 }
 
-/// Each modelled column belongs to one block, and a block lists its own in ascending order.
+std::vector<Descriptor> read_descriptors(const Reader& reader, const std::string& name, int slots) {
+    const auto shape = reader.indices(name + "descriptors", 0, kMost);
+    const auto groups = reader.indices(name + "groups", 0, kMost), entries = reader.indices(name + "entries", 0, slots - 1);
+    const auto coefficients = reader.numbers(name + "group_coefficients", groups.size()),
+               weights = reader.numbers(name + "entry_weights", entries.size());
+    reader.check(shape.size() % 2 == 0 && shape.size() <= 2 * kernels::kMaxFeatures,
+                 fmt::format("'{}descriptors' has {} numbers", name, shape.size()));
+    std::vector<Descriptor> out;
+    size_t group = 0, entry = 0;
+    for (size_t k = 0; k < shape.size(); k += 2) {
+        reader.check(shape[k] >= 1 && shape[k] <= 8, fmt::format("'{}descriptors': expected powers from 1 to 8", name));
+        Descriptor d{shape[k], {}};
+        for (int g = 0; g < shape[k + 1]; ++g, ++group) {
+            reader.check(group < groups.size(), fmt::format("'{}groups' is too short", name));
+            d.groups.push_back({coefficients[group], {}});
+            for (int e = 0; e < groups[group]; ++e, ++entry) {
+                reader.check(entry < entries.size(), fmt::format("'{}entries' is too short", name));
+                d.groups.back().entries.push_back({entries[entry], weights[entry]});
+            }
+        }
+        out.push_back(std::move(d));
+    }
+    reader.check(group == groups.size() && entry == entries.size(), fmt::format("'{}groups' is too long", name));
+    return out;
+}
+
+void read_conditions(const Reader& reader, const std::string& name, Level& level) {
+    const size_t features = level.descriptors.size();
+    level.center = reader.numbers(name + "center", features), level.spread = reader.numbers(name + "spread", features);
+    level.lower = reader.numbers(name + "lower", features), level.upper = reader.numbers(name + "upper", features);
+    for (size_t k = 0; k < features; ++k)
+        reader.check(level.spread[k] > 0 && level.lower[k] <= level.upper[k],
+                     fmt::format("'{}spread', '{}lower' or '{}upper' is out of order", name, name, name));
+    level.exponents = reader.indices(name + "exponents", 0, 64);
+    reader.check(features == 0 ? level.exponents.empty() : level.exponents.size() % features == 0,
+                 fmt::format("'{}exponents' has {} numbers", name, level.exponents.size()));
+    const size_t monomials = features ? level.exponents.size() / features : 1;
+    const auto& shape = reader.file().tensors.at(name + "transform").shape;
+    reader.check(shape.size() == 2 && shape[0] >= 1 && shape[1] == monomials,
+                 fmt::format("'{}transform' has the wrong shape", name));
+    const auto transform = reader.numbers(name + "transform", shape[0] * shape[1]);
+    level.transform = Array<double>(shape[0], shape[1]);
+    std::copy(transform.begin(), transform.end(), level.transform.begin());
+}
+
+Level read_level(const Reader& reader, const std::string& name, int dimension) {
+    Level level;
+    level.name = reader.file().text(name + "name");
+    const auto shape = reader.indices(name + "shape", -1, 1 << 20, 5);
+    level.stage = shape[0], level.slots = shape[1], level.even_conditions = shape[2], level.degree = shape[3],
+    level.steps = shape[4];
+    reader.check(level.slots >= 0 && level.slots <= dimension && level.degree >= 1 && level.degree <= kernels::kMaxDegree &&
+                     level.steps >= 1,
+                 fmt::format("'{}shape' is out of range", name));
+    level.targets = reader.indices(name + "targets", 0, dimension - 1);
+    reader.check(!level.targets.empty(), fmt::format("'{}targets' is empty", name));
+    const size_t slots = static_cast<size_t>(level.slots);
+    level.neighbours = reader.indices(name + "neighbours", -1, dimension - 1, level.targets.size() * slots);
+    level.predictor = reader.numbers(name + "predictor", slots);
+    const auto affine = reader.numbers(name + "affine", 2);
+    level.intercept = affine[0], level.scale = affine[1];
+    reader.check(level.scale > 0, fmt::format("'{}affine': the scale is not positive", name));
+    level.descriptors = read_descriptors(reader, name, level.slots);
+    read_conditions(reader, name, level);
+    reader.check(level.even_conditions <= static_cast<int>(level.conditions()), fmt::format("'{}shape' is out of range", name));
+    level.family = read_family(reader, name + "family.");
+    reader.check(level.degree <= level.family.top_degree(), fmt::format("'{}shape': a degree beyond the eigenfunctions", name));
+    read_times(reader, name, level);
+    const size_t columns = static_cast<size_t>(level.degree) * level.conditions();
+    const auto c = reader.numbers(name + "coefficients", level.node_time.size() * columns);
+    level.coefficients = Array<double>(level.node_time.size(), columns);
+    std::copy(c.begin(), c.end(), level.coefficients.begin());
+    return level;
+}
+
+/// Each modelled column belongs to one block, which lists its own in ascending order, or is a target of one level, whose
+/// neighbours have been drawn before.
 void check_partition(const Reader& reader, const Model& model) {
     std::vector<char> seen(model.view.kept.size(), 0);
     size_t count = 0;
@@ -179,7 +294,16 @@ void check_partition(const Reader& reader, const Model& model) {
                          "'coordinates' of the blocks are not ascending and distinct");
             there = 1;
         }
-    reader.check(count == seen.size(), "'coordinates' of the blocks leave columns out");
+    for (size_t k = 0; k < model.levels.size(); ++k) {
+        const Level& level = model.levels[k];
+        for (int j : level.neighbours)
+            reader.check(j < 0 || seen[static_cast<size_t>(j)], "'neighbours' of a level come after it");
+        for (int j : level.targets) {
+            reader.check(!seen[static_cast<size_t>(j)], "'targets' of the levels are not distinct");
+            seen[static_cast<size_t>(j)] = 1, ++count;
+        }
+    }
+    reader.check(count == seen.size(), "blocks and levels leave columns out");
 }
 
 const char* boundary_name(Boundary boundary) {
@@ -209,6 +333,8 @@ void write_model(const std::filesystem::path& path, const Model& model) {
     file.put("blocks", std::vector<std::int64_t>{static_cast<std::int64_t>(model.blocks.size())});
     for (size_t k = 0; k < model.blocks.size(); ++k)
         put_block(file, fmt::format("block{}.", k), model.blocks[k]);
+    file.put("levels", std::vector<std::int64_t>{static_cast<std::int64_t>(model.levels.size())});
+    for (size_t k = 0; k < model.levels.size(); ++k) put_level(file, fmt::format("level{}.", k), model.levels[k]);
     write_tensor_file(path, file);
 }
 
@@ -252,9 +378,12 @@ Model read_model(const std::filesystem::path& path) {
                      "'lattice.shape' does not match the columns");
         model.lattice = lattice;
     }
-    const int blocks = reader.indices("blocks", 1, kMost, 1)[0];
+    const int blocks = reader.indices("blocks", 0, 1, 1)[0], levels = reader.indices("levels", 0, kMost, 1)[0];
+    reader.check(blocks + levels > 0, "it has no blocks and no levels");
     for (int k = 0; k < blocks; ++k)
         model.blocks.push_back(read_block(reader, fmt::format("block{}.", k), static_cast<int>(d)));
+    for (int k = 0; k < levels; ++k)
+        model.levels.push_back(read_level(reader, fmt::format("level{}.", k), static_cast<int>(d)));
     check_partition(reader, model);
     return model;
 }

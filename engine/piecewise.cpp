@@ -1,4 +1,5 @@
 #include "piecewise.h"
+#include "error.h"
 #include <algorithm>
 #include <cmath>
 #include <numbers>
@@ -58,5 +59,32 @@ template <class T> kernels::FunctionTable<T> function_table(const Family& family
 }
 template kernels::FunctionTable<float> function_table(const Family&);
 template kernels::FunctionTable<double> function_table(const Family&);
+
+template <class T> kernels::SiteFunctions<T> site_functions(const Family& family, int functions) {
+    kernels::SiteFunctions<T> f;
+    f.hermite = family.kind == ReferenceKind::hermite;
+    f.functions = functions;
+    for (int n = 1; n <= functions; ++n)
+        f.lambda[n - 1] = static_cast<T>(family.lambda[static_cast<size_t>(n)]);
+    require(family.potential.size() <= kernels::kPotentialTerms + 1, ErrorKind::input,
+            "score: the potential's degree is too high");
+    for (size_t k = 1; k < family.potential.size(); ++k)
+        f.potential_slope[k - 1] = static_cast<T>(static_cast<double>(k) * family.potential[k]);
+    if (f.hermite) return f;
+    f.lo = static_cast<T>(family.lo), f.hi = static_cast<T>(family.hi);
+    f.pieces = std::is_same_v<T, float> ? 32 : 128; // 32: the kernels look them up in registers
+    f.degree = std::is_same_v<T, float> ? 5 : 7;
+    const auto c = piecewise_coefficients(family, functions + 1, f.pieces, f.degree);
+    const size_t powers = static_cast<size_t>(f.degree + 1), pieces = static_cast<size_t>(f.pieces);
+    f.coefficients.resize(static_cast<size_t>(functions) * powers * pieces);
+    for (size_t piece = 0; piece < pieces; ++piece)
+        for (size_t power = 0; power < powers; ++power)
+            for (size_t n = 0; n < static_cast<size_t>(functions); ++n)
+                f.coefficients[(n * powers + power) * pieces + piece] =
+                    static_cast<T>(c[(piece * powers + power) * static_cast<size_t>(functions + 1) + n + 1]);
+    return f;
+}
+template kernels::SiteFunctions<float> site_functions(const Family&, int);
+template kernels::SiteFunctions<double> site_functions(const Family&, int);
 
 } // namespace dynkin

@@ -4,15 +4,18 @@
 #include "../kernels/score.h"
 #include "../kernels/step.h"
 #include "error.h"
+#include "level_flow.h"
 #include "parallel.h"
 #include "progress.h"
 #include "score.h"
+#include "stationary.h"
 #include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <fmt/core.h>
 #include <limits>
 #include <memory>
+#include <optional>
 
 namespace dynkin {
 namespace {
@@ -32,113 +35,64 @@ bool within_reach(const Block& block, size_t j, double z) {
     return z >= block.lower[j] - margin && z <= block.upper[j] + margin;
 }
 
-/// Draws from a stationary law on a box: inverse CDF of its density made linear between 4001 nodes.
-class StationaryLaw {
-  public:
-    explicit StationaryLaw(const Family& family) : lo_(family.lo), h_((family.hi - family.lo) / kCells) {
-        for (int i = 0; i <= kCells; ++i) density_.push_back(std::exp(family.log_density(node(i))));
-        cumulative_.push_back(0);
-        for (int i = 0; i < kCells; ++i)
-            cumulative_.push_back(
-                cumulative_.back() +
-                0.5 * h_ * (density_[static_cast<size_t>(i)] + density_[static_cast<size_t>(i + 1)]));
-    }
-    double quantile(double u) const {
-        const double wanted = u * cumulative_.back();
-        const auto above = std::upper_bound(cumulative_.begin(), cumulative_.end() - 1, wanted);
-        const size_t cell = static_cast<size_t>(std::max<std::ptrdiff_t>(above - cumulative_.begin() - 1, 0));
-        // area = f0 s + (f1 - f0) s^2 / (2 h), solved without cancellation
-        const double area = wanted - cumulative_[cell], f0 = density_[cell],
-                     slope = (density_[cell + 1] - f0) / h_;
-        const double root = std::sqrt(std::max(f0 * f0 + 2 * slope * area, 0.0));
-        const double s = f0 + root > 0 ? 2 * area / (f0 + root) : 0;
-        return node(static_cast<int>(cell)) + std::clamp(s, 0.0, h_);
-    }
-
-  private:
-    static constexpr int kCells = 4000;
-    double node(int i) const { return i == kCells ? lo_ + h_ * kCells : lo_ + h_ * i; }
-    double lo_, h_;
-    std::vector<double> density_, cumulative_;
-};
-
-/// The state of a batch: positions [tile][site][particle] and log q [tile][particle].
+/// The state of a batch: values [tile][column][particle] in the units of the data and log q [tile][particle].
 struct Batch {
     size_t first = 0, count = 0;
-    Array<float> z;
+    Array<float> x;
     Array<double> log_density;
     size_t tiles() const { return (count + kScoreTile - 1) / kScoreTile; }
 };
 
-class Sampler {
+/// Draws the coordinates of one block, all of them together.
+class BlockSampler {
   public:
-    Sampler(const Context& context, const Model& model, const SampleOptions& options)
-        : context_(context), model_(model), block_(model.blocks.front()), options_(options),
-          field_(context, block_), step_(kernels::step_kernels(context.isa())),
-          sites_(static_cast<size_t>(model.dimension())) {
-        require(options.steps >= 0, ErrorKind::usage,
-                fmt::format("steps: expected at least 1, got {}", options.steps));
+    BlockSampler(const Context& context, const Model& model, const Block& block, const SampleOptions& options)
+        : context_(context), model_(model), block_(block), options_(options), field_(context, block_),
+          step_(kernels::step_kernels(context.isa())), sites_(block.coordinates.size()) {
         steps_ = options.steps ? options.steps : model.default_steps;
         times_ = block_.step_times(steps_);
         for (double t : times_) coefficients_.push_back(field_.arrange(coefficients_at(block_, t)));
         fitted_ = block_.reference.families.front().kind == ReferenceKind::fitted;
         if (fitted_)
             for (const Family& family : block_.reference.families) stationary_.emplace_back(family);
-        for (double s : model.standardization.scale) log_scale_ += std::log(s);
+        for (int j : block.coordinates)
+            log_scale_ += std::log(model.standardization.scale[static_cast<size_t>(j)]);
     }
 
-    int steps() const { return steps_; }
     size_t runaways() const { return runaways_; }
 
-    Batch generate(size_t first, size_t count, Progress& progress) {
-        Batch batch{first, count, {}, {}};
-        batch.z = Array<float>(batch.tiles(), sites_ * kScoreTile);
-        if (options_.method == Method::ode) batch.log_density = Array<double>(batch.tiles(), kScoreTile);
+    void generate(Batch& batch, Progress& progress) {
+        Array<float> z(batch.tiles(), sites_ * kScoreTile);
         if (options_.method == Method::ode)
-            flow(batch, progress);
+            flow(batch, z, progress);
         else
-            diffuse(batch, progress);
-        return batch;
-    }
-
-    /// A batch as rows of the columns of the data file.
-    void restore(const Batch& batch, float* rows) const {
-        const DataView& view = model_.view;
+            diffuse(batch, z, progress);
         parallel_for(context_.threads(), batch.tiles(), [&](size_t tile, size_t) {
-            const size_t used = std::min<size_t>(kScoreTile, batch.count - tile * kScoreTile);
-            for (size_t p = 0; p < used; ++p) {
-                float* row = rows + (tile * kScoreTile + p) * view.columns;
-                for (size_t j = 0; j < view.columns; ++j) row[j] = value(view.constant[j]);
-                for (size_t j = 0; j < sites_; ++j) {
-                    const double z = static_cast<double>(batch.z(tile, j * kScoreTile + p));
-                    row[view.kept[j]] =
-                        value(model_.standardization.mean[j] + model_.standardization.scale[j] * z);
-                }
+            for (size_t j = 0; j < sites_; ++j) {
+                const size_t column = static_cast<size_t>(block_.coordinates[j]);
+                const double mean = model_.standardization.mean[column],
+                             scale = model_.standardization.scale[column];
+                const float* from = z.row(tile) + j * kScoreTile;
+                float* to = batch.x.row(tile) + column * kScoreTile;
+                for (size_t p = 0; p < kScoreTile; ++p)
+                    to[p] = static_cast<float>(mean + scale * static_cast<double>(from[p]));
             }
         });
     }
 
-    void finish_density(Batch& batch) {
+  private:
+    static std::uint64_t particle(const Batch& batch, size_t tile) { return batch.first + tile * kScoreTile; }
+
+    void finish_density(Batch& batch, const Array<float>& z) const {
         for (size_t n = 0; n < batch.tiles() * kScoreTile; ++n) {
             double& log_q = batch.log_density[n];
             log_q -= log_scale_;
-            for (size_t j = 0; j < sites_; ++j) {
-                const double z =
-                    static_cast<double>(batch.z(n / kScoreTile, j * kScoreTile + n % kScoreTile));
-                if (!within_reach(block_, j, z)) log_q = -kInfinity;
-            }
-            if (!std::isfinite(log_q)) log_q = -kInfinity, runaways_ += n < batch.count;
+            for (size_t j = 0; j < sites_; ++j)
+                if (!within_reach(block_, j,
+                                  static_cast<double>(z(n / kScoreTile, j * kScoreTile + n % kScoreTile))))
+                    log_q = -kInfinity;
         }
     }
-
-  private:
-    /// The number in the data file: integers again where the data were dequantised.
-    float value(double x) const {
-        const int levels = model_.view.levels;
-        return static_cast<float>(levels ? std::clamp(std::floor(x * levels), 0.0, levels - 1.0) : x);
-    }
-
-    std::uint64_t particle(const Batch& batch, size_t tile) const { return batch.first + tile * kScoreTile; }
 
     /// Positions from the stationary law; log p_inf of each when log_density is not null.
     void start(std::uint64_t first, float* z, double* log_density) const {
@@ -170,7 +124,7 @@ class Sampler {
     size_t family_index(size_t site) const { return static_cast<size_t>(block_.reference.family_of[site]); }
 
     /// Heun's method for dY = grad h ds, d log q = -Lap h ds, from t_end down to t_min; each tile by itself.
-    void flow(Batch& batch, Progress& progress) {
+    void flow(Batch& batch, Array<float>& positions, Progress& progress) {
         const size_t n = sites_ * kScoreTile;
         Array<float> space(static_cast<size_t>(context_.threads()),
                            3 * n + 2 * kScoreTile + field_.scratch());
@@ -179,7 +133,7 @@ class Sampler {
             if (context_.interrupt_signal()) return;
             float *g1 = space.row(thread), *g2 = g1 + n, *trial = g2 + n, *lap1 = trial + n,
                   *lap2 = lap1 + kScoreTile;
-            float *scratch = lap2 + kScoreTile, *z = batch.z.row(tile);
+            float *scratch = lap2 + kScoreTile, *z = positions.row(tile);
             double* log_q = batch.log_density.row(tile);
             start(particle(batch, tile), z, log_q);
             for (size_t k = times_.size() - 1; k > 0; --k) {
@@ -196,7 +150,7 @@ class Sampler {
             if (thread == 0) progress.set(batch.first + done);
         });
         if (progress.interrupted()) progress.throw_interrupted();
-        finish_density(batch);
+        finish_density(batch, positions);
     }
 
     /// Inverse-CDF tables of one step for every family.
@@ -215,19 +169,19 @@ class Sampler {
 
     /// Strang splitting, all particles of the batch step by step, so that the tables of one step serve them
     /// all.
-    void diffuse(Batch& batch, Progress& progress) {
+    void diffuse(Batch& batch, Array<float>& positions, Progress& progress) {
         const size_t n = sites_ * kScoreTile;
         Array<float> space(static_cast<size_t>(context_.threads()), n + 4 * kScoreTile + field_.scratch());
         std::vector<char> projected(batch.count, 0);
         parallel_for(context_.threads(), batch.tiles(),
-                     [&](size_t tile, size_t) { start(particle(batch, tile), batch.z.row(tile), nullptr); });
+                     [&](size_t tile, size_t) { start(particle(batch, tile), positions.row(tile), nullptr); });
         for (size_t k = times_.size() - 1; k > 0; --k) {
             const double dt = times_[k] - times_[k - 1];
             if (fitted_) make_tables(dt);
             parallel_for(context_.threads(), batch.tiles(), [&](size_t tile, size_t thread) {
                 if (context_.interrupt_signal()) return;
                 float *g = space.row(thread), *random = g + n, *scratch = random + 4 * kScoreTile,
-                      *z = batch.z.row(tile);
+                      *z = positions.row(tile);
                 const float step = static_cast<float>(dt);
                 field_.gradient(coefficients_[k], z, g, nullptr, scratch);
                 for (size_t i = 0; i < n; ++i) z[i] += step * g[i];
@@ -303,6 +257,52 @@ class Sampler {
     size_t runaways_ = 0;
 };
 
+/// log q of the block's coordinates, of `count` rows of all modelled columns.
+std::vector<double> block_density(const Context& context, const Model& model, const Block& block, size_t count,
+                                  const double* x, int steps) {
+    const ScoreField<double> field(context, block);
+    const size_t sites = block.coordinates.size(), size = sites * kScoreTile,
+                 d = static_cast<size_t>(model.dimension());
+    const std::vector<double> times = block.step_times(steps);
+    std::vector<kernels::ScoreCoefficients<double>> coefficients;
+    for (double t : times) coefficients.push_back(field.arrange(coefficients_at(block, t)));
+    const auto& [mean, scale] = model.standardization;
+    std::vector<double> out(count);
+    Array<double> space(static_cast<size_t>(context.threads()), 4 * size + 2 * kScoreTile + field.scratch());
+    Progress progress(context, "density", count);
+    parallel_for(context.threads(), (count + kScoreTile - 1) / kScoreTile, [&](size_t tile, size_t thread) {
+        if (context.interrupt_signal()) return;
+        double *z = space.row(thread), *g1 = z + size, *g2 = g1 + size, *trial = g2 + size,
+               *lap1 = trial + size;
+        double *lap2 = lap1 + kScoreTile, *scratch = lap2 + kScoreTile;
+        const size_t first = tile * kScoreTile, rows = std::min<size_t>(kScoreTile, count - first);
+        double log_q[kScoreTile] = {};
+        for (size_t j = 0; j < sites; ++j) {
+            const size_t column = static_cast<size_t>(block.coordinates[j]);
+            for (size_t p = 0; p < kScoreTile; ++p) {
+                const double value = z[j * kScoreTile + p] =
+                    p < rows ? (x[(first + p) * d + column] - mean[column]) / scale[column] : 0;
+                log_q[p] = within_reach(block, j, value) ? log_q[p] - std::log(scale[column]) : -kInfinity;
+            }
+        }
+        for (size_t k = 0; k + 1 < times.size(); ++k) {
+            const double dt = times[k + 1] - times[k];
+            field.gradient(coefficients[k], z, g1, lap1, scratch);
+            for (size_t i = 0; i < size; ++i) trial[i] = z[i] - dt * g1[i];
+            field.gradient(coefficients[k + 1], trial, g2, lap2, scratch);
+            for (size_t i = 0; i < size; ++i) z[i] -= 0.5 * dt * (g1[i] + g2[i]);
+            for (size_t p = 0; p < kScoreTile; ++p) log_q[p] -= 0.5 * dt * (lap1[p] + lap2[p]);
+        }
+        for (size_t j = 0; j < sites; ++j)
+            for (size_t p = 0; p < rows; ++p)
+                log_q[p] += block.reference.of(static_cast<int>(j)).log_density(z[j * kScoreTile + p]);
+        for (size_t p = 0; p < rows; ++p) out[first + p] = std::isfinite(log_q[p]) ? log_q[p] : -kInfinity;
+        if (thread == 0) progress.set(first + rows);
+    });
+    if (progress.interrupted()) progress.throw_interrupted();
+    return out;
+}
+
 /// Rms difference of log q between these steps and twice as many, at the first 256 particles that are not
 /// flagged.
 double step_doubling(const Context& context, const Model& model, const Batch& batch, int steps) {
@@ -312,12 +312,11 @@ double step_doubling(const Context& context, const Model& model, const Batch& ba
         if (!std::isfinite(batch.log_density[n])) continue;
         log_q.push_back(batch.log_density[n]);
         for (size_t j = 0; j < d; ++j)
-            x.push_back(model.standardization.mean[j] +
-                        model.standardization.scale[j] *
-                            static_cast<double>(batch.z(n / kScoreTile, j * kScoreTile + n % kScoreTile)));
+            x.push_back(static_cast<double>(batch.x(n / kScoreTile, j * kScoreTile + n % kScoreTile)));
     }
     if (log_q.empty()) return 0;
-    const std::vector<double> finer = log_density(context, model, log_q.size(), x.data(), 2 * steps);
+    const std::vector<double> finer =
+        block_density(context, model, model.blocks.front(), log_q.size(), x.data(), 2 * steps);
     double square = 0;
     for (size_t n = 0; n < log_q.size(); ++n) square += (log_q[n] - finer[n]) * (log_q[n] - finer[n]);
     return std::sqrt(square / static_cast<double>(log_q.size()));
@@ -328,41 +327,93 @@ double step_doubling(const Context& context, const Model& model, const Batch& ba
 class Sampling::Engine {
   public:
     Engine(const Context& context, const Model& model, const SampleOptions& options, size_t total)
-        : context_(context), model_(model), options_(options), sampler_(context, model, options_),
-          progress_(context, "sample", total) {}
+        : context_(context), model_(model), options_(options), progress_(context, "sample", total) {
+        require(options.steps >= 0, ErrorKind::usage,
+                fmt::format("steps: expected at least 1, got {}", options.steps));
+        if (!model.blocks.empty()) block_.emplace(context, model, model.blocks.front(), options_);
+        for (const Level& level : model.levels) {
+            levels_.emplace_back(context, level, options.steps);
+            scratch_ = std::max(scratch_, levels_.back().scratch());
+        }
+    }
 
     SampleReport run(size_t first, size_t count, const SampleSink& sink) {
-        const size_t sites = static_cast<size_t>(model_.dimension()), before = sampler_.runaways();
+        const size_t d = static_cast<size_t>(model_.dimension()), before = runaways();
         const size_t most =
-            std::max((size_t{1} << 24) / sites / kScoreTile, size_t{1}) * kScoreTile; // 64 MB of positions
+            std::max((size_t{1} << 23) / d / kScoreTile, size_t{1}) * kScoreTile; // 32 MB of values
+        const bool ode = options_.method == Method::ode;
         for (size_t done = 0; done < count;) {
             const size_t rows = std::min(most, count - done);
-            Batch batch = sampler_.generate(first + done, rows, progress_);
-            Array<float> x(rows, model_.view.columns);
-            sampler_.restore(batch, x.data());
-            const bool ode = options_.method == Method::ode;
-            if (ode && options_.estimate_error && error_ < 0)
-                error_ = step_doubling(context_, model_, batch, sampler_.steps());
-            sink(first + done, rows, x.data(), ode ? batch.log_density.data() : nullptr);
+            Batch batch{first + done, rows, {}, {}};
+            batch.x = Array<float>(batch.tiles(), d * kScoreTile);
+            if (ode) batch.log_density = Array<double>(batch.tiles(), kScoreTile);
+            if (block_) block_->generate(batch, progress_);
+            if (block_ && ode && options_.estimate_error && error_ < 0)
+                error_ = step_doubling(context_, model_, batch, steps());
+            if (!levels_.empty()) draw_levels(batch);
+            for (size_t n = 0; n < rows && ode; ++n)
+                if (!std::isfinite(batch.log_density[n])) batch.log_density[n] = -kInfinity, ++flagged_;
+            Array<float> out(rows, model_.view.columns);
+            restore(batch, out.data());
+            sink(first + done, rows, out.data(), ode ? batch.log_density.data() : nullptr);
             done += rows;
         }
-        return {count, sampler_.steps(), sampler_.runaways() - before, log_density_error()};
+        return {count, steps(), runaways() - before, log_density_error()};
     }
     double log_density_error() const { return std::max(error_, 0.0); }
 
   private:
+    int steps() const { return options_.steps ? options_.steps : model_.default_steps; }
+    size_t runaways() const { return flagged_ + (block_ ? block_->runaways() : 0); }
+
+    /// All levels one after another, each tile by itself.
+    void draw_levels(Batch& batch) {
+        Array<double> space(static_cast<size_t>(context_.threads()), scratch_ / sizeof(double));
+        std::atomic<size_t> done{0};
+        parallel_for(context_.threads(), batch.tiles(), [&](size_t tile, size_t thread) {
+            if (context_.interrupt_signal()) return;
+            double* log_q = batch.log_density.size() ? batch.log_density.row(tile) : nullptr;
+            for (const auto& level : levels_)
+                level.draw(options_.seed, batch.first + tile * kScoreTile, batch.x.row(tile), log_q,
+                           reinterpret_cast<std::byte*>(space.row(thread)));
+            done += kScoreTile;
+            if (thread == 0) progress_.set(batch.first + done);
+        });
+        if (progress_.interrupted()) progress_.throw_interrupted();
+    }
+
+    /// A batch as rows of the columns of the data file; integers again where the data were dequantised.
+    void restore(const Batch& batch, float* rows) const {
+        const DataView& view = model_.view;
+        const size_t d = static_cast<size_t>(model_.dimension());
+        const auto value = [&](double x) {
+            return static_cast<float>(view.levels ? std::clamp(std::floor(x * view.levels), 0.0, view.levels - 1.0)
+                                                  : x);
+        };
+        parallel_for(context_.threads(), batch.tiles(), [&](size_t tile, size_t) {
+            const size_t used = std::min<size_t>(kScoreTile, batch.count - tile * kScoreTile);
+            for (size_t p = 0; p < used; ++p) {
+                float* row = rows + (tile * kScoreTile + p) * view.columns;
+                for (size_t j = 0; j < view.columns; ++j) row[j] = value(view.constant[j]);
+                for (size_t j = 0; j < d; ++j)
+                    row[view.kept[j]] = value(static_cast<double>(batch.x(tile, j * kScoreTile + p)));
+            }
+        });
+    }
+
     const Context& context_;
     const Model& model_;
     const SampleOptions options_;
-    Sampler sampler_;
+    std::optional<BlockSampler> block_;
+    std::vector<LevelFlow<float>> levels_;
+    size_t scratch_ = 0;
     Progress progress_;
     double error_ = -1;
+    size_t flagged_ = 0;
 };
 
-Sampling::Sampling(const Context& context, const Model& model, const SampleOptions& options, size_t total) {
-    require(model.blocks.size() == 1, ErrorKind::usage, "sample: expected a model with one block");
-    engine_ = std::make_unique<Engine>(context, model, options, total);
-}
+Sampling::Sampling(const Context& context, const Model& model, const SampleOptions& options, size_t total)
+    : engine_(std::make_unique<Engine>(context, model, options, total)) {}
 Sampling::~Sampling() = default;
 SampleReport Sampling::run(size_t first, size_t count, const SampleSink& sink) {
     return engine_->run(first, count, sink);
@@ -384,42 +435,33 @@ Samples sample(const Context& context, const Model& model, size_t count, const S
 std::vector<double> log_density(const Context& context, const Model& model, size_t count, const double* x,
                                 int steps) {
     require(steps >= 0, ErrorKind::usage, fmt::format("steps: expected at least 1, got {}", steps));
-    const Block& block = model.blocks.front();
-    const ScoreField<double> field(context, block);
-    const size_t d = static_cast<size_t>(model.dimension()), size = d * kScoreTile;
-    const std::vector<double> times = block.step_times(steps ? steps : model.default_steps);
-    std::vector<kernels::ScoreCoefficients<double>> coefficients;
-    for (double t : times) coefficients.push_back(field.arrange(coefficients_at(block, t)));
-    const auto& [mean, scale] = model.standardization;
-    std::vector<double> out(count);
-    Array<double> space(static_cast<size_t>(context.threads()), 4 * size + 2 * kScoreTile + field.scratch());
+    std::vector<double> out(count, 0.0);
+    if (!model.blocks.empty())
+        out = block_density(context, model, model.blocks.front(), count, x, steps ? steps : model.default_steps);
+    if (model.levels.empty()) return out;
+    std::vector<LevelFlow<double>> levels;
+    size_t scratch = 0;
+    for (const Level& level : model.levels) {
+        levels.emplace_back(context, level, steps);
+        scratch = std::max(scratch, levels.back().scratch());
+    }
+    const size_t d = static_cast<size_t>(model.dimension());
+    Array<double> space(static_cast<size_t>(context.threads()), d * kScoreTile + scratch / sizeof(double));
     Progress progress(context, "density", count);
     parallel_for(context.threads(), (count + kScoreTile - 1) / kScoreTile, [&](size_t tile, size_t thread) {
         if (context.interrupt_signal()) return;
-        double *z = space.row(thread), *g1 = z + size, *g2 = g1 + size, *trial = g2 + size,
-               *lap1 = trial + size;
-        double *lap2 = lap1 + kScoreTile, *scratch = lap2 + kScoreTile;
+        double* values = space.row(thread);
         const size_t first = tile * kScoreTile, rows = std::min<size_t>(kScoreTile, count - first);
-        double log_q[kScoreTile] = {};
-        for (size_t j = 0; j < d; ++j) {
-            for (size_t p = 0; p < kScoreTile; ++p) {
-                const double value = z[j * kScoreTile + p] =
-                    p < rows ? (x[(first + p) * d + j] - mean[j]) / scale[j] : 0;
-                log_q[p] = within_reach(block, j, value) ? log_q[p] - std::log(scale[j]) : -kInfinity;
-            }
-        }
-        for (size_t k = 0; k + 1 < times.size(); ++k) {
-            const double dt = times[k + 1] - times[k];
-            field.gradient(coefficients[k], z, g1, lap1, scratch);
-            for (size_t i = 0; i < size; ++i) trial[i] = z[i] - dt * g1[i];
-            field.gradient(coefficients[k + 1], trial, g2, lap2, scratch);
-            for (size_t i = 0; i < size; ++i) z[i] -= 0.5 * dt * (g1[i] + g2[i]);
-            for (size_t p = 0; p < kScoreTile; ++p) log_q[p] -= 0.5 * dt * (lap1[p] + lap2[p]);
-        }
         for (size_t j = 0; j < d; ++j)
-            for (size_t p = 0; p < rows; ++p)
-                log_q[p] += block.reference.of(static_cast<int>(j)).log_density(z[j * kScoreTile + p]);
-        for (size_t p = 0; p < rows; ++p) out[first + p] = std::isfinite(log_q[p]) ? log_q[p] : -kInfinity;
+            for (size_t p = 0; p < kScoreTile; ++p)
+                values[j * kScoreTile + p] = x[(first + std::min(p, rows - 1)) * d + j];
+        double log_q[kScoreTile] = {};
+        for (const auto& level : levels)
+            level.evaluate(values, log_q, reinterpret_cast<std::byte*>(values + d * kScoreTile));
+        for (size_t p = 0; p < rows; ++p) {
+            double& to = out[first + p];
+            to = std::isfinite(to + log_q[p]) ? to + log_q[p] : -kInfinity;
+        }
         if (thread == 0) progress.set(first + rows);
     });
     if (progress.interrupted()) progress.throw_interrupted();

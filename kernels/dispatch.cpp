@@ -1,5 +1,6 @@
 // dispatch.cpp - the kernels of the SIMD level that a context chose.
 #include "dispatch.h"
+#include "conditional.h"
 #include "moments.h"
 #include "score.h"
 #include "step.h"
@@ -8,6 +9,7 @@ namespace dynkin::kernels {
 
 DYNKIN_DISPATCH(MomentKernels, moment_kernels)
 DYNKIN_DISPATCH(ScoreKernels, score_kernels)
+DYNKIN_DISPATCH(ConditionalKernels, conditional_kernels)
 
 const StepKernels& step_kernels_baseline();
 const StepKernels& step_kernels_avx2();

@@ -1,0 +1,524 @@
+#include "level_fit.h"
+#include "../kernels/moments.h"
+#include "error.h"
+#include "level_flow.h"
+#include "parallel.h"
+#include "piecewise.h"
+#include "solve.h"
+#include <algorithm>
+#include <cblas.h>
+#include <cmath>
+#include <fmt/format.h>
+#include <functional>
+#include <lapacke.h>
+#include <numeric>
+
+namespace dynkin {
+
+using kernels::kMomentTile;
+using std::size_t;
+
+namespace {
+
+constexpr int kTopDegree = 24;
+constexpr size_t kGroups = 32; ///< partial sums: fixed, so that results do not depend on threads
+
+/// One way to fit a level.
+struct Candidate {
+    DescriptorKind kind = DescriptorKind::none;
+    bool regression = true;
+    int conditioning_degree = 5, degree = 8;
+    int steps = 28;
+    double t_min = 1e-3;
+
+    std::string describe() const {
+        static const char* const names[] = {"none", "predictor", "predictor and squares", "l + r, (l - r)^2",
+                                            "l, r", "sums of groups, three powers"};
+        return fmt::format("{}, degree {}{}", names[static_cast<int>(kind)], conditioning_degree,
+                           regression ? "" : ", no regression");
+    }
+};
+
+std::vector<Candidate> candidates(const LevelPlan& plan) {
+    std::vector<Candidate> out;
+    for (DescriptorKind kind : plan.kinds) {
+        Candidate c;
+        c.kind = kind;
+        if (kind == DescriptorKind::none) c.regression = false, c.conditioning_degree = 0;
+        if (kind == DescriptorKind::interval || kind == DescriptorKind::ends) {
+            c.degree = 6, c.conditioning_degree = 8, c.steps = 32;
+            out.push_back(c);
+            c.regression = false, c.conditioning_degree = 6, c.steps = 64, c.t_min = 1e-4;
+        }
+        out.push_back(c);
+    }
+    return out;
+}
+
+std::vector<Descriptor> make_descriptors(DescriptorKind kind, const LevelPlan& plan, const std::vector<double>& beta) {
+    const int slots = plan.slots;
+    Descriptor linear{1, {{1, {}}}}, squares{2, {}};
+    for (int s = 0; s < slots; ++s) {
+        const double weight = beta[static_cast<size_t>(s)];
+        linear.groups[0].entries.push_back({s, weight});
+        squares.groups.push_back({std::abs(weight), {{s, 1}}});
+    }
+    switch (kind) {
+    case DescriptorKind::none: return {};
+    case DescriptorKind::predictor: return {linear};
+    case DescriptorKind::squares: return {linear, squares};
+    case DescriptorKind::interval:
+        return {{1, {{1, {{0, 1}, {1, 1}}}}}, {2, {{1, {{0, 1}, {1, -1}}}}}};
+    case DescriptorKind::ends: return {{1, {{1, {{0, 1}}}}}, {1, {{1, {{1, 1}}}}}};
+    case DescriptorKind::decimation: break;
+    }
+    std::vector<Descriptor> out;
+    for (int power = 1; power <= 3; ++power) {
+        Descriptor d{power, {}};
+        for (const auto& group : plan.groups) {
+            d.groups.push_back({1, {}});
+            for (int s : group) d.groups.back().entries.push_back({s, 1});
+        }
+        out.push_back(std::move(d));
+    }
+    return out;
+}
+
+/// x = sum over slots of beta x_slot by least squares over the training pairs, slots of one shell sharing a weight.
+std::vector<double> regress(const LevelPlan& plan, const LevelPairs& pairs, bool even, double& intercept) {
+    const size_t slots = static_cast<size_t>(plan.slots);
+    intercept = 0;
+    if (slots == 0 && even) return {};
+    const size_t shells = slots ? 1 + static_cast<size_t>(*std::max_element(plan.shell.begin(), plan.shell.end())) : 0;
+    const size_t m = shells + !even, count = pairs.train;
+    Array<double> normal(m, m), sums(m, 512);
+    std::vector<double> right(m, 0), x(512);
+    for (size_t first = 0; first < count; first += 512) {
+        const size_t rows = std::min<size_t>(512, count - first);
+        std::fill(sums.begin(), sums.end(), 0.0), std::fill(x.begin(), x.end(), 0.0);
+        for (size_t n = 0; n < rows; ++n) x[n] = static_cast<double>(pairs.values(0, first + n));
+        for (size_t s = 0; s < slots; ++s) {
+            double* row = sums.row(static_cast<size_t>(plan.shell[s]));
+            const float* from = pairs.values.row(1 + s) + first;
+            for (size_t n = 0; n < rows; ++n) row[n] += static_cast<double>(from[n]);
+        }
+        if (!even) std::fill_n(sums.row(shells), rows, 1.0);
+        cblas_dsyrk(CblasRowMajor, CblasLower, CblasNoTrans, static_cast<int>(m), 512, 1, sums.data(), 512, 1,
+                    normal.data(), static_cast<int>(m));
+        cblas_dgemv(CblasRowMajor, CblasNoTrans, static_cast<int>(m), 512, 1, sums.data(), 512, x.data(), 1, 1,
+                    right.data(), 1);
+    }
+    double trace = 0;
+    for (size_t k = 0; k < m; ++k) trace += normal(k, k);
+    for (size_t k = 0; k < m; ++k) normal(k, k) += 1e-9 * trace + 1e-300;
+    LAPACKE_dposv(LAPACK_COL_MAJOR, 'U', static_cast<int>(m), 1, normal.data(), static_cast<int>(m), right.data(),
+                  static_cast<int>(m));
+    std::vector<double> beta(slots);
+    for (size_t s = 0; s < slots; ++s) beta[s] = right[static_cast<size_t>(plan.shell[s])];
+    if (!even) intercept = right[shells];
+    return beta;
+}
+
+/// Evaluates z, the monomials of the descriptors and psi for pairs in tiles of kMomentTile.
+class PairReader {
+  public:
+    PairReader(const Level& level, const LevelPairs& pairs) : level_(level), pairs_(pairs) {}
+
+    void z(size_t first, size_t count, double* out) const {
+        const float* x = pairs_.values.row(0) + first;
+        for (size_t n = 0; n < count; ++n) out[n] = static_cast<double>(x[n]) - level_.intercept;
+        for (size_t s = 0; s < level_.predictor.size(); ++s) {
+            const double weight = level_.predictor[s];
+            const float* from = pairs_.values.row(1 + s) + first;
+            for (size_t n = 0; n < count; ++n) out[n] -= weight * static_cast<double>(from[n]);
+        }
+        for (size_t n = 0; n < count; ++n) out[n] /= level_.scale;
+    }
+    void descriptor(size_t k, size_t first, size_t count, double* out) const {
+        std::vector<double> sum(count);
+        std::fill_n(out, count, 0.0);
+        const Descriptor& d = level_.descriptors[k];
+        for (const auto& group : d.groups) {
+            std::fill(sum.begin(), sum.end(), 0.0);
+            for (const auto& entry : group.entries) {
+                const float* from = pairs_.values.row(1 + static_cast<size_t>(entry.slot)) + first;
+                for (size_t n = 0; n < count; ++n) sum[n] += entry.weight * static_cast<double>(from[n]);
+            }
+            for (size_t n = 0; n < count; ++n) {
+                double product = group.coefficient * sum[n];
+                for (int m = 1; m < d.power; ++m) product *= sum[n];
+                out[n] += product;
+            }
+        }
+    }
+    /// monomials[m * kMomentTile + n] for n < count, 0 beyond.
+    void monomials(size_t first, size_t count, double* out) const {
+        const size_t features = level_.descriptors.size(),
+                     number = features ? level_.exponents.size() / features : 1;
+        std::vector<double> u(features * kMomentTile);
+        for (size_t k = 0; k < features; ++k) {
+            double* at = &u[k * kMomentTile];
+            descriptor(k, first, count, at);
+            for (size_t n = 0; n < count; ++n)
+                at[n] = std::clamp((at[n] - level_.center[k]) / level_.spread[k], level_.lower[k], level_.upper[k]);
+        }
+        for (size_t m = 0; m < number; ++m) {
+            double* at = out + m * kMomentTile;
+            std::fill_n(at, count, 1.0), std::fill(at + count, at + kMomentTile, 0.0);
+            for (size_t k = 0; k < features; ++k)
+                for (int e = 0; e < level_.exponents[m * features + k]; ++e)
+                    for (size_t n = 0; n < count; ++n) at[n] *= u[k * kMomentTile + n];
+        }
+    }
+    void psi(const double* monomials, double* out) const {
+        const int p = static_cast<int>(level_.transform.rows()), m = static_cast<int>(level_.transform.cols());
+        cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, p, kMomentTile, m, 1, level_.transform.data(), m,
+                    monomials, kMomentTile, 0, out, kMomentTile);
+    }
+
+  private:
+    const Level& level_;
+    const LevelPairs& pairs_;
+};
+
+void choose_reference(const LevelPairs& pairs, const LevelOptions& options, Level& level) {
+    const PairReader reader(level, pairs);
+    std::vector<double> z(pairs.train);
+    reader.z(0, pairs.train, z.data());
+    double square = 0;
+    for (double v : z) square += v * v;
+    level.scale = std::sqrt(square / static_cast<double>(z.size()));
+    if (!(level.scale > 0)) throw Error(ErrorKind::input, fmt::format("level {}: the target does not vary", level.name));
+    MarginalSums sums;
+    sums.power.assign(15, 0);
+    for (double& v : z) {
+        v /= level.scale;
+        double power = 1;
+        for (double& sum : sums.power) sum += power, power *= v;
+        sums.min = std::min(sums.min, v), sums.max = std::max(sums.max, v);
+    }
+    sums.count = static_cast<double>(z.size());
+    const auto quantile = [&](double q) {
+        const auto at = z.begin() + static_cast<std::ptrdiff_t>(q * static_cast<double>(z.size() - 1));
+        std::nth_element(z.begin(), at, z.end());
+        return *at;
+    };
+    sums.low_quantile = quantile(0.001), sums.high_quantile = quantile(0.999);
+    if (options.even) {
+        for (size_t k = 1; k < sums.power.size(); k += 2) sums.power[k] = 0;
+        sums.max = std::max(-sums.min, sums.max), sums.min = -sums.max;
+        sums.high_quantile = std::max(-sums.low_quantile, sums.high_quantile), sums.low_quantile = -sums.high_quantile;
+    }
+    const PotentialFit fit = fit_potential(sums, options.reference_scale, options.even);
+    level.family = fitted_family(fit.potential, fit.lo, fit.hi, std::max(kTopDegree, 2 * level.degree));
+}
+
+/// Centres, spreads and ranges of the descriptors over the training pairs, and the monomials up to the degree.
+void choose_monomials(const LevelPairs& pairs, bool even, int degree, Level& level) {
+    const PairReader reader(level, pairs);
+    const size_t features = level.descriptors.size(), count = pairs.train;
+    std::vector<double> f(count);
+    for (size_t k = 0; k < features; ++k) {
+        reader.descriptor(k, 0, count, f.data());
+        double mean = 0, square = 0, low = f[0], high = f[0];
+        for (double v : f) mean += v, square += v * v, low = std::min(low, v), high = std::max(high, v);
+        mean /= static_cast<double>(count), square /= static_cast<double>(count);
+        const bool odd = even && level.descriptors[k].power % 2;
+        level.center.push_back(odd ? 0 : mean);
+        const double spread = std::sqrt(std::max(odd ? square : square - mean * mean, 0.0));
+        level.spread.push_back(spread > 1e-9 * std::sqrt(square) && spread > 0 ? spread : 1);
+        low = (low - level.center[k]) / level.spread[k], high = (high - level.center[k]) / level.spread[k];
+        if (odd) high = std::max(-low, high), low = -high;
+        level.lower.push_back(low), level.upper.push_back(high);
+    }
+    std::vector<std::vector<int>> all;
+    std::vector<int> exponent(features, 0);
+    const std::function<void(size_t, int)> extend = [&](size_t k, int left) {
+        if (k == features) {
+            all.push_back(exponent);
+            return;
+        }
+        for (int e = 0; e * level.descriptors[k].power <= left; ++e) exponent[k] = e, extend(k + 1, left - e * level.descriptors[k].power);
+        exponent[k] = 0;
+    };
+    extend(0, degree);
+    const auto parity = [&](const std::vector<int>& e) {
+        int sum = 0;
+        for (size_t k = 0; k < features; ++k) sum += e[k] * level.descriptors[k].power;
+        return sum % 2;
+    };
+    if (even) std::stable_partition(all.begin(), all.end(), [&](const auto& e) { return parity(e) == 0; });
+    for (const auto& e : all) level.exponents.insert(level.exponents.end(), e.begin(), e.end());
+
+    // Orthonormal over (at most 1e5 of) the training pairs, each parity by itself.
+    const size_t m = all.size(), tiles = (count + kMomentTile - 1) / kMomentTile, step = std::max<size_t>(1, tiles / 400);
+    Array<double> gram(m, m), tile(m, kMomentTile);
+    double used = 0;
+    for (size_t t = 0; t < tiles; t += step) {
+        const size_t first = t * kMomentTile, rows = std::min<size_t>(kMomentTile, count - first);
+        reader.monomials(first, rows, tile.data());
+        cblas_dsyrk(CblasRowMajor, CblasLower, CblasNoTrans, static_cast<int>(m), kMomentTile, 1, tile.data(), kMomentTile,
+                    1, gram.data(), static_cast<int>(m));
+        used += static_cast<double>(rows);
+    }
+    const size_t evens = even ? static_cast<size_t>(std::count_if(all.begin(), all.end(), [&](const auto& e) { return parity(e) == 0; })) : m;
+    std::vector<double> transform;
+    size_t conditions = 0;
+    for (const auto& [first, last] : {std::pair{size_t{0}, evens}, std::pair{evens, m}}) {
+        const size_t n = last - first;
+        if (n == 0) continue;
+        Array<double> block(n, n);
+        std::vector<double> scale(n), eigenvalue(n);
+        for (size_t k = 0; k < n; ++k) {
+            const double d = gram(first + k, first + k) / used;
+            scale[k] = d > 1e-12 ? 1 / std::sqrt(d) : 0;
+        }
+        for (size_t k = 0; k < n; ++k)
+            for (size_t l = 0; l <= k; ++l) block(k, l) = gram(first + k, first + l) / used * scale[k] * scale[l];
+        LAPACKE_dsyev(LAPACK_COL_MAJOR, 'V', 'U', static_cast<int>(n), block.data(), static_cast<int>(n), eigenvalue.data());
+        for (size_t e = n; e-- > 0;) { // largest first
+            if (!(eigenvalue[e] > 1e-8)) break;
+            transform.resize((conditions + 1) * m, 0);
+            for (size_t k = 0; k < n; ++k)
+                transform[conditions * m + first + k] = block(e, k) * scale[k] / std::sqrt(eigenvalue[e]);
+            ++conditions;
+        }
+        if (even && first == 0) level.even_conditions = static_cast<int>(conditions);
+    }
+    level.transform = Array<double>(conditions, m);
+    std::copy(transform.begin(), transform.end(), level.transform.begin());
+}
+
+/// E[phi_r(z) psi_alpha psi_beta] and E[phi_r(z) psi_alpha], as sums over the training and the held-out pairs. Only the
+/// parities that do not vanish: alpha and beta of one parity for even r, of both for odd r.
+struct LevelMoments {
+    size_t conditions = 0;
+    Array<double> triple; ///< (R + 1) x conditions^2
+    Array<double> single; ///< (R + 1) x conditions
+    double count = 0;
+    void add(const LevelMoments& other) {
+        for (size_t k = 0; k < triple.size(); ++k) triple[k] += other.triple[k];
+        for (size_t k = 0; k < single.size(); ++k) single[k] += other.single[k];
+        count += other.count;
+    }
+};
+
+LevelMoments level_moments(const Context& context, const Level& level, const LevelPairs& pairs, size_t first,
+                           size_t last) {
+    const size_t p = level.conditions(), r = static_cast<size_t>(level.family.top_degree()) + 1,
+                 even = level.even_conditions < 0 ? p : static_cast<size_t>(level.even_conditions);
+    const bool parity = level.even_conditions >= 0;
+    const auto table = function_table<double>(level.family);
+    const auto& kernels = kernels::moment_kernels<double>(context.isa());
+    const PairReader reader(level, pairs);
+    const auto empty = [&] { return LevelMoments{p, Array<double>(r, p * p), Array<double>(r, p), 0}; };
+    std::vector<LevelMoments> part(kGroups);
+    const size_t tiles = (last - first + kMomentTile - 1) / kMomentTile;
+    parallel_for(context.threads(), kGroups, [&](size_t g, size_t) {
+        part[g] = empty();
+        if (context.interrupt_signal()) return;
+        std::vector<double> z(kMomentTile), phi(r * kMomentTile), monomials(level.transform.cols() * kMomentTile),
+            psi(p * kMomentTile), product(p * kMomentTile);
+        for (size_t t = g * tiles / kGroups; t < (g + 1) * tiles / kGroups; ++t) {
+            const size_t at = first + t * kMomentTile, rows = std::min<size_t>(kMomentTile, last - at);
+            reader.z(at, rows, z.data());
+            kernels.evaluate(table, z.data(), static_cast<int>(rows), phi.data());
+            std::fill_n(phi.data(), rows, 1.0), std::fill(phi.data() + rows, phi.data() + kMomentTile, 0.0);
+            reader.monomials(at, rows, monomials.data());
+            reader.psi(monomials.data(), psi.data());
+            // result[a][b] += sum_n phi_r psi_a psi_b, a and b in the given ranges
+            const auto accumulate = [&](size_t k, size_t a, size_t a_end, size_t b, size_t b_end) {
+                if (a == a_end || b == b_end) return;
+                const double* f = &phi[k * kMomentTile];
+                for (size_t c = a; c < a_end; ++c)
+                    for (size_t n = 0; n < kMomentTile; ++n) product[c * kMomentTile + n] = f[n] * psi[c * kMomentTile + n];
+                cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<int>(a_end - a),
+                            static_cast<int>(b_end - b), kMomentTile, 1, &product[a * kMomentTile], kMomentTile,
+                            &psi[b * kMomentTile], kMomentTile, 1, part[g].triple.row(k) + a * p + b, static_cast<int>(p));
+            };
+            for (size_t k = 0; k < r; ++k) {
+                if (!parity)
+                    accumulate(k, 0, p, 0, p);
+                else if (k % 2 == 0)
+                    accumulate(k, 0, even, 0, even), accumulate(k, even, p, even, p);
+                else
+                    accumulate(k, 0, even, even, p);
+            }
+            cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<int>(r), static_cast<int>(p), kMomentTile, 1,
+                        phi.data(), kMomentTile, psi.data(), kMomentTile, 1, part[g].single.data(), static_cast<int>(p));
+            part[g].count += static_cast<double>(rows);
+        }
+    });
+    if (const int signal = context.interrupt_signal()) throw Interrupted(signal);
+    LevelMoments sums = empty();
+    for (const auto& one : part) sums.add(one);
+    if (parity)
+        for (size_t k = 1; k < r; k += 2)
+            for (size_t a = 0; a < even; ++a)
+                for (size_t b = even; b < p; ++b) sums.triple(k, b * p + a) = sums.triple(k, a * p + b);
+    return sums;
+}
+
+/// A(t) c = b(t) at every node: A_(a alpha)(b beta) = sum_r g_abr exp(-lambda_r t) E[phi_r psi_alpha psi_beta].
+void solve_level(const Context& context, const LevelMoments& moments, double ridge, Level& level, LevelReport& report) {
+    const size_t p = level.conditions(), n = static_cast<size_t>(level.degree), r = moments.single.rows();
+    const ProductTables tables = product_tables(level.family, level.degree);
+    struct Term {
+        size_t a, condition;
+    };
+    std::vector<Term> terms;
+    for (size_t a = 1; a <= n; ++a)
+        for (size_t c = 0; c < p; ++c)
+            if (level.even_conditions < 0 || (a % 2 == 0) == (c < static_cast<size_t>(level.even_conditions)))
+                terms.push_back({a, c});
+    report.basis_size = terms.size();
+    std::vector<double> lambda;
+    for (const Term& term : terms) lambda.push_back(level.family.lambda[term.a]);
+    const size_t nodes = level.node_time.size();
+    level.coefficients = Array<double>(nodes, n * p);
+    std::vector<SolveStatus> status(nodes);
+    parallel_for(context.threads(), nodes, [&](size_t node, size_t) {
+        const double t = level.node_time[node];
+        std::vector<double> decay(r), b(terms.size()), c;
+        for (size_t k = 0; k < r; ++k) decay[k] = std::exp(-level.family.lambda[k] * t) / moments.count;
+        Array<double> a(terms.size(), terms.size()), block(1, p * p);
+        size_t row = 0;
+        for (size_t i = 1; i <= n; ++i) {
+            const size_t row_end = static_cast<size_t>(
+                std::find_if(terms.begin() + static_cast<std::ptrdiff_t>(row), terms.end(), [&](const Term& x) { return x.a != i; }) -
+                terms.begin());
+            size_t column = 0;
+            for (size_t j = 1; j <= i; ++j) {
+                std::fill(block.begin(), block.end(), 0.0);
+                for (size_t k = 0; k < r; ++k) {
+                    const double g = tables.gradient(static_cast<int>(i), static_cast<int>(j), static_cast<int>(k)) * decay[k];
+                    if (g != 0) cblas_daxpy(static_cast<int>(p * p), g, moments.triple.row(k), 1, block.data(), 1);
+                }
+                size_t column_end = column;
+                while (column_end < terms.size() && terms[column_end].a == j) ++column_end;
+                for (size_t x = row; x < row_end; ++x)
+                    for (size_t y = column; y < column_end && y <= x; ++y)
+                        a(x, y) = block[terms[x].condition * p + terms[y].condition];
+                column = column_end;
+            }
+            row = row_end;
+        }
+        for (size_t k = 0; k < terms.size(); ++k)
+            b[k] = lambda[k] * decay[terms[k].a] * moments.single(terms[k].a, terms[k].condition);
+        status[node] = solve_score_system(a, b, lambda, ridge, c);
+        if (!status[node].solved) return;
+        for (size_t k = 0; k < terms.size(); ++k)
+            level.coefficients(node, (terms[k].a - 1) * p + terms[k].condition) = c[k];
+    });
+    report.ridge = ridge, report.ridges_raised = 0, report.condition = 0;
+    for (size_t node = 0; node < nodes; ++node) {
+        if (!status[node].solved)
+            throw Error(ErrorKind::numerical,
+                        fmt::format("fit: level {}: the system at t = {:g} has no solution even with ridge {:g}",
+                                    level.name, level.node_time[node], status[node].ridge));
+        report.ridges_raised += status[node].raised > 0;
+        report.condition = std::max(report.condition, status[node].condition);
+    }
+}
+
+/// Mean log q of at most `most` held-out pairs; where log q is not finite, -50.
+double heldout_likelihood(const Context& context, const Level& level, const LevelPairs& pairs, size_t most) {
+    using kernels::kScoreTile;
+    Level alone = level;
+    alone.targets = {0}, alone.neighbours.resize(static_cast<size_t>(level.slots));
+    std::iota(alone.neighbours.begin(), alone.neighbours.end(), 1);
+    const LevelFlow<double> flow(context, alone, 0);
+    const size_t available = pairs.size() - pairs.train, count = std::min(most, available),
+                 tiles = (count + kScoreTile - 1) / kScoreTile, rows = pairs.values.rows();
+    std::vector<double> total(tiles, 0);
+    Array<double> space(static_cast<size_t>(context.threads()), rows * kScoreTile + flow.scratch() / sizeof(double));
+    parallel_for(context.threads(), tiles, [&](size_t tile, size_t thread) {
+        double* x = space.row(thread);
+        const size_t used = std::min<size_t>(kScoreTile, count - tile * kScoreTile);
+        for (size_t k = 0; k < rows; ++k)
+            for (size_t q = 0; q < kScoreTile; ++q) {
+                const size_t n = tile * kScoreTile + std::min(q, used - 1);
+                x[k * kScoreTile + q] = static_cast<double>(pairs.values(k, pairs.train + n * available / count));
+            }
+        double log_q[kScoreTile] = {};
+        flow.evaluate(x, log_q, reinterpret_cast<std::byte*>(x + rows * kScoreTile));
+        for (size_t q = 0; q < used; ++q) total[tile] += std::isfinite(log_q[q]) ? std::max(log_q[q], -50.0) : -50.0;
+    });
+    return std::accumulate(total.begin(), total.end(), 0.0) / static_cast<double>(count);
+}
+
+} // namespace
+
+Level fit_level(const Context& context, const LevelPlan& plan, const LevelPairs& pairs, const LevelOptions& options,
+                LevelReport& report) {
+    report.name = plan.name, report.targets = plan.targets.size(), report.pairs = pairs.size();
+    double intercept = 0;
+    const std::vector<double> beta = regress(plan, pairs, options.even, intercept);
+    // Everything but the coefficients, from the training pairs.
+    const auto prepare = [&](const Candidate& c) {
+        Level level;
+        level.name = plan.name, level.stage = plan.stage;
+        level.targets = plan.targets, level.neighbours = plan.neighbours, level.slots = plan.slots;
+        level.degree = options.degree ? options.degree : c.degree;
+        level.predictor.assign(beta.size(), 0);
+        if (c.regression)
+            level.predictor = beta, level.intercept = intercept;
+        else if (!options.even) {
+            const float* x = pairs.values.row(0);
+            level.intercept = std::accumulate(x, x + pairs.train, 0.0) / static_cast<double>(pairs.train);
+        }
+        level.descriptors = make_descriptors(c.kind, plan, beta);
+        choose_reference(pairs, options, level);
+        choose_monomials(pairs, options.even, c.conditioning_degree, level);
+        level.t_min = c.t_min;
+        level.t_end = options.t_end > 0 ? options.t_end : std::max(5.0, 3 / level.family.lambda[1]);
+        level.steps = c.steps;
+        level.node_time = level.step_times(c.steps);
+        return level;
+    };
+    const std::vector<Candidate> list = candidates(plan);
+    Candidate best = list.front();
+    if (list.size() > 1) {
+        // Chosen on a part of the pairs, those at regular distances.
+        const size_t most = 200000, stride = std::max<size_t>(1, pairs.train / most);
+        double highest = -INFINITY;
+        LevelPairs part;
+        part.train = pairs.train / stride;
+        part.values = Array<float>(pairs.values.rows(), part.train + pairs.size() - pairs.train);
+        for (size_t k = 0; k < part.values.rows(); ++k) {
+            for (size_t n = 0; n < part.train; ++n) part.values(k, n) = pairs.values(k, n * stride);
+            std::copy(pairs.values.row(k) + pairs.train, pairs.values.row(k) + pairs.size(), part.values.row(k) + part.train);
+        }
+        for (const Candidate& c : list) {
+            Level level = prepare(c);
+            LevelReport unused;
+            solve_level(context, level_moments(context, level, part, 0, part.train),
+                        options.ridge < 0 ? 1e-5 : options.ridge, level, unused);
+            const double value = heldout_likelihood(context, level, part, 10000);
+            report.tried.emplace_back(c.describe(), value);
+            if (value > highest) highest = value, best = c;
+        }
+    }
+    Level level = prepare(best);
+    report.descriptors = best.describe();
+    report.regression = best.regression, report.conditioning_degree = best.conditioning_degree;
+    LevelMoments train = level_moments(context, level, pairs, 0, pairs.train);
+    double ridge = options.ridge;
+    if (ridge < 0) {
+        double highest = -INFINITY;
+        for (double trial : {1e-5, 1e-4, 1e-3}) {
+            solve_level(context, train, trial, level, report);
+            const double value = heldout_likelihood(context, level, pairs, 10000);
+            if (value > highest + 1e-5) highest = value, ridge = trial;
+        }
+        report.heldout = highest;
+    } else {
+        solve_level(context, train, ridge, level, report);
+        report.heldout = heldout_likelihood(context, level, pairs, 10000);
+    }
+    train.add(level_moments(context, level, pairs, pairs.train, pairs.size()));
+    solve_level(context, train, ridge, level, report);
+    return level;
+}
+
+} // namespace dynkin
