@@ -1,12 +1,16 @@
-// weigh.cpp - importance weights, log Z by the mean weight, Pareto tail index, weighted means.
+// weigh.cpp - importance weights, log Z by the mean weight, Pareto tail index, weighted means, resampling.
 #include "weigh.h"
+#include "../kernels/philox.h"
 #include "error.h"
+#include "solve.h"
 #include "summation.h"
 #include <algorithm>
+#include <cblas.h>
 #include <cmath>
 #include <functional>
 #include <limits>
 #include <string>
+#include <utility>
 
 namespace dynkin {
 namespace {
@@ -100,19 +104,46 @@ Weights importance_weights(std::span<const double> log_weight) {
     return result;
 }
 
+namespace {
+
+/// The weights' sum and the number of positive ones. Throws unless they are weights.
+std::pair<double, std::size_t> check_weights(const char* function, std::span<const double> weight) {
+    std::size_t used = 0;
+    for (const double w : weight) {
+        require(std::isfinite(w) && w >= 0, ErrorKind::usage,
+                std::string(function) + ": a weight is negative or not finite");
+        used += w > 0;
+    }
+    const double sum = pairwise_sum(0, weight.size(), [&](std::size_t n) { return weight[n]; });
+    require(sum > 0 && std::isfinite(sum), ErrorKind::usage,
+            std::string(function) +
+                (used ? ": the sum of the weights is not finite" : ": the weights are all 0"));
+    return {sum, used};
+}
+
+/// Partial sums that do not fall and lose no small weights (Neumaier).
+class RunningSum {
+  public:
+    double add(double value) {
+        const double next = sum_ + value;
+        lost_ += std::abs(sum_) >= std::abs(value) ? (sum_ - next) + value : (value - next) + sum_;
+        sum_ = next;
+        return value_ = std::max(value_, sum_ + lost_);
+    }
+
+  private:
+    double sum_ = 0, lost_ = 0, value_ = 0;
+};
+
+} // namespace
+
 WeightedMean weighted_mean(std::span<const double> weight, std::span<const double> values) {
     if (weight.size() != values.size())
         throw Error(ErrorKind::usage, "weighted_mean: " + std::to_string(weight.size()) + " weights for " +
                                           std::to_string(values.size()) + " values");
-    std::size_t used = 0;
-    for (const double w : weight) {
-        require(std::isfinite(w) && w >= 0, ErrorKind::usage,
-                "weighted_mean: a weight is negative or not finite");
-        used += w > 0;
-    }
     const std::size_t count = weight.size();
-    const double sum = pairwise_sum(0, count, [&](std::size_t n) { return weight[n]; });
-    require(sum > 0, ErrorKind::usage, "weighted_mean: the weights are all 0");
+    const auto [total, used] = check_weights("weighted_mean", weight);
+    const double sum = total;
     WeightedMean result;
     result.mean =
         pairwise_sum(0, count, [&](std::size_t n) { return weight[n] > 0 ? weight[n] * values[n] : 0.0; }) /
@@ -123,6 +154,88 @@ WeightedMean weighted_mean(std::span<const double> weight, std::span<const doubl
     });
     const auto n = static_cast<double>(used);
     result.standard_error = used > 1 ? std::sqrt(variance * n / (n - 1)) : not_a_number;
+    return result;
+}
+
+std::vector<std::uint64_t> resample(std::span<const double> weight, std::uint64_t count, std::uint64_t seed) {
+    require(count >= 1 && count <= std::uint64_t{1} << 53, ErrorKind::usage,
+            "resample: expected 1 to 2^53 rows, got " + std::to_string(count));
+    check_weights("resample", weight);
+    const RandomWords words = philox(seed, Stream::resample, 0, 0, 0);
+    const std::uint64_t bits = std::uint64_t{words.v[0]} << 20 | words.v[1] >> 12;
+    const double u = (static_cast<double>(bits) + 0.5) * 0x1p-52; // 53 bits, never 0 or 1
+    RunningSum whole, part;
+    double total = 0;
+    for (const double w : weight) total = whole.add(w);
+    const auto rows = static_cast<double>(count);
+    std::vector<std::uint64_t> copies(weight.size());
+    std::uint64_t taken = 0;
+    for (std::size_t n = 0; n < weight.size() && taken < count; ++n) {
+        if (weight[n] == 0) continue;
+        const double cumulated = part.add(weight[n]) / total;
+        const std::uint64_t reached = // points k + u below count * cumulated
+            cumulated >= 1 ? count
+                           : static_cast<std::uint64_t>(std::max(std::ceil(rows * cumulated - u), 0.0));
+        copies[n] = std::min(reached, count) - taken;
+        taken += copies[n];
+    }
+    return copies;
+}
+
+SecondMoments::SecondMoments(std::size_t dimension, bool with_errors)
+    : dimension_(dimension), with_errors_(with_errors) {
+    require(dimension >= 1 && dimension <= 1u << 14, ErrorKind::usage,
+            "SecondMoments: expected 1 to 16384 columns, got " + std::to_string(dimension));
+    first_ = Array<double>(dimension, dimension);
+    if (with_errors) squares_ = fourth_ = first_;
+}
+
+void SecondMoments::add(std::size_t count, const double* weight, const double* x) {
+    use_sequential_blas();
+    const std::size_t tile = 256;
+    if (rows_.rows() != tile) rows_ = Array<double>(tile, dimension_);
+    std::vector<std::size_t> taken;
+    const auto accumulate = [&](Array<double>& sum, const auto& value) {
+        for (std::size_t k = 0; k < taken.size(); ++k)
+            for (std::size_t i = 0; i < dimension_; ++i)
+                rows_(k, i) = value(weight[taken[k]], x[taken[k] * dimension_ + i]);
+        const auto d = static_cast<blasint>(dimension_), rows = static_cast<blasint>(taken.size());
+        cblas_dsyrk(CblasRowMajor, CblasLower, CblasTrans, d, rows, 1, rows_.data(), d, 1, sum.data(), d);
+    };
+    for (std::size_t n = 0; n < count;) {
+        for (taken.clear(); n < count && taken.size() < tile; ++n)
+            if (weight[n] > 0)
+                taken.push_back(n), weight_ += weight[n], square_weight_ += weight[n] * weight[n];
+        if (taken.empty()) continue;
+        used_ += taken.size();
+        accumulate(first_, [](double w, double v) { return std::sqrt(w) * v; });
+        if (!with_errors_) continue;
+        accumulate(squares_, [](double w, double v) { return w * v; });
+        accumulate(fourth_, [](double w, double v) { return w * v * v; });
+    }
+}
+
+Array<double> SecondMoments::mean() const {
+    require(weight_ > 0, ErrorKind::usage, "SecondMoments: no row of positive weight");
+    Array<double> result(dimension_, dimension_);
+    for (std::size_t i = 0; i < dimension_; ++i)
+        for (std::size_t j = 0; j <= i; ++j) result(i, j) = result(j, i) = first_(i, j) / weight_;
+    return result;
+}
+
+Array<double> SecondMoments::standard_error() const {
+    require(with_errors_, ErrorKind::usage, "SecondMoments: made without errors");
+    const Array<double> m = mean();
+    Array<double> result(dimension_, dimension_);
+    const auto n = static_cast<double>(used_);
+    for (std::size_t i = 0; i < dimension_; ++i)
+        for (std::size_t j = 0; j <= i; ++j) {
+            // sum w^2 (x_i x_j - m)^2, and sum w^2 is the piece that needs no product
+            const double variance =
+                fourth_(i, j) - 2 * m(i, j) * squares_(i, j) + m(i, j) * m(i, j) * square_weight_;
+            result(i, j) = result(j, i) =
+                used_ > 1 ? std::sqrt(std::max(variance, 0.0) * n / (n - 1)) / weight_ : not_a_number;
+        }
     return result;
 }
 

@@ -1,9 +1,11 @@
-// weigh.h - importance weights w ~ exp(-U(x)) / q(x): unbiased expectations, log Z, effective sample size.
+// weigh.h - importance weights w ~ exp(-U(x)) / q(x): unbiased expectations, log Z, effective sample size;
+// resampling.
 #pragma once
 #include "array.h"
 #include "context.h"
 #include "sampler.h"
 #include "target.h"
+#include <cstdint>
 #include <functional>
 #include <span>
 #include <vector>
@@ -42,6 +44,37 @@ struct WeightedMean {
 /// weight 0 are not looked at (they may be NaN). Throws Error(usage) when the sizes differ, a weight is
 /// negative or not finite, or all are 0. The standard error is NaN for n = 1.
 WeightedMean weighted_mean(std::span<const double> weight, std::span<const double> values);
+
+/// Systematic resampling: how often each row stands in a set of `count` rows of equal weight. With one
+/// uniform number u of the seed, copies[n] is the number of k for which (k + u) / count falls into row n's
+/// interval of the cumulated weights: the floor or the ceiling of count w_n / sum w, whose average over seeds
+/// is count w_n / sum w itself; rows of weight 0 are never taken. A mean over the set is therefore unbiased
+/// for the weighted mean. Throws Error(usage) for a count of 0 or above 2^53, and for weights that
+/// weighted_mean() refuses.
+std::vector<std::uint64_t> resample(std::span<const double> weight, std::uint64_t count, std::uint64_t seed);
+
+/// Weighted second moments S_ij = sum w x_i x_j / sum w with their standard errors, from blocks of rows.
+/// Memory: d^2 numbers (3 d^2 with errors). Cost: d^2 (3 d^2) multiply-adds a row of positive weight, on one
+/// thread.
+class SecondMoments {
+  public:
+    /// Throws Error(usage) for 0 columns or more than 16384.
+    explicit SecondMoments(std::size_t dimension, bool with_errors = false);
+    /// `count` rows of x (count, d) and their weights, not negative. Rows of weight 0 are not looked at.
+    void add(std::size_t count, const double* weight, const double* x);
+    /// S (d x d). Throws Error(usage) when no weight was positive.
+    Array<double> mean() const;
+    /// Standard errors (d x d) as those of weighted_mean(), NaN for one row. Errors below 1e-8 of the root
+    /// mean square of x_i x_j are rounding.
+    Array<double> standard_error() const;
+
+  private:
+    std::size_t dimension_, used_ = 0;
+    bool with_errors_;
+    double weight_ = 0, square_weight_ = 0;  ///< sum w, sum w^2
+    Array<double> first_, squares_, fourth_; ///< lower triangles of sum w x x', w^2 x x', w^2 (x^2)(x^2)'
+    Array<double> rows_;                     ///< working space
+};
 
 /// A user's energy: energies[n] = U(x_n) in kT for `count` rows of x, in the columns of the data file.
 using Energy = std::function<void(std::size_t count, const float* x, double* energies)>;

@@ -1,12 +1,15 @@
-// test_weigh.cpp - importance weights, log Z, tail index and weighted means: by hand, against exact laws, and
-// limits.
+// test_weigh.cpp - importance weights, log Z, tail index, weighted means and resampling: by hand, against
+// exact laws and naive sums, and limits.
 #include "engine/error.h"
 #include "engine/weigh.h"
+#include "kernels/philox.h"
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <gtest/gtest.h>
 #include <limits>
 #include <numbers>
+#include <numeric>
 #include <random>
 
 namespace dynkin {
@@ -184,6 +187,133 @@ TEST(WeightedMeans, WrongWeights) {
     for (const auto& weight : {std::vector<double>{1}, {0, 0}, {1, -1}, {1, not_a_number}, {1, infinity}})
         EXPECT_EQ(kind_of([&] { weighted_mean(weight, two); }), ErrorKind::usage);
     EXPECT_EQ(kind_of([] { weighted_mean({}, {}); }), ErrorKind::usage);
+}
+
+// ---- resampling
+
+std::vector<double> skewed_weights(std::size_t count, std::uint64_t seed) {
+    std::mt19937_64 engine(seed);
+    std::normal_distribution<double> normal;
+    std::vector<double> weight(count);
+    for (double& w : weight) w = engine() % 5 ? std::exp(1.5 * normal(engine)) : 0;
+    weight[count / 2] = 1;
+    return weight;
+}
+
+TEST(Resampling, WholeNumbersOfCopies) {
+    const std::vector<std::uint64_t> expected = {1, 2, 0, 5, 0};
+    for (std::uint64_t seed = 0; seed < 100; ++seed)
+        EXPECT_EQ(resample(std::vector<double>{0.125, 0.25, 0, 0.625, 0}, 8, seed), expected);
+}
+
+// Each of the points (k + u) / M is looked up among partial sums in long double.
+TEST(Resampling, PointsInTheCumulatedWeights) {
+    for (const std::size_t rows : {1, 31, 10'007})
+        for (const std::uint64_t count : {1, 30, 10'007, 100'000}) {
+            const std::vector<double> weight = skewed_weights(rows, rows);
+            std::vector<long double> cumulated(rows);
+            std::partial_sum(weight.begin(), weight.end(), cumulated.begin(), std::plus<long double>());
+            const RandomWords words = philox(5, Stream::resample, 0, 0, 0);
+            const long double u = (words.v[0] + (words.v[1] + 0.5L) * 0x1p-32L) * 0x1p-32L;
+            std::vector<std::uint64_t> expected(rows);
+            for (std::uint64_t k = 0; k < count; ++k) {
+                const long double point = (static_cast<long double>(k) + u) / static_cast<long double>(count);
+                ++expected[static_cast<std::size_t>(
+                    std::upper_bound(cumulated.begin(), cumulated.end(), point * cumulated.back()) -
+                    cumulated.begin())];
+            }
+            EXPECT_EQ(resample(weight, count, 5), expected) << rows << " rows, " << count << " copies";
+        }
+}
+
+TEST(Resampling, CopiesAverageToTheWeights) {
+    constexpr std::size_t rows = 101, seeds = 4000;
+    constexpr std::uint64_t count = 40;
+    const std::vector<double> weight = skewed_weights(rows, 7);
+    const double sum = std::accumulate(weight.begin(), weight.end(), 0.0);
+    std::vector<double> mean(rows);
+    for (std::uint64_t seed = 0; seed < seeds; ++seed) {
+        const std::vector<std::uint64_t> copies = resample(weight, count, seed);
+        EXPECT_EQ(std::accumulate(copies.begin(), copies.end(), std::uint64_t{0}), count);
+        for (std::size_t n = 0; n < rows; ++n) {
+            const double expected = count * weight[n] / sum;
+            EXPECT_LT(std::abs(static_cast<double>(copies[n]) - expected), 1);
+            mean[n] += static_cast<double>(copies[n]) / seeds;
+        }
+    }
+    for (std::size_t n = 0; n < rows; ++n) { // the floor or the ceiling: a Bernoulli variable
+        const double expected = count * weight[n] / sum, part = expected - std::floor(expected);
+        EXPECT_LE(std::abs(mean[n] - expected), z_bound * std::sqrt(part * (1 - part) / seeds) + rounding)
+            << n;
+    }
+}
+
+TEST(Resampling, WeightsOfAnyScaleAndManyCopies) {
+    const std::vector<double> weight = {1, 2, 4, 0, 9};
+    const auto copies = resample(weight, 1'000'003, 1);
+    EXPECT_EQ(resample(weight, 1'000'003, 1), copies);
+    EXPECT_NE(resample(weight, 1, 1), resample(weight, 1, 2));
+    for (const double scale : {0x1p-1000, 0x1p1000}) {
+        std::vector<double> scaled = weight;
+        for (double& w : scaled) w *= scale;
+        EXPECT_EQ(resample(scaled, 1'000'003, 1), copies);
+    }
+    for (const std::uint64_t count : {std::uint64_t{1} << 40, std::uint64_t{1} << 53}) {
+        const auto many = resample(weight, count, 3);
+        EXPECT_EQ(std::accumulate(many.begin(), many.end(), std::uint64_t{0}), count);
+        EXPECT_EQ(many[3], 0u);
+        EXPECT_NEAR(static_cast<double>(many[0]), static_cast<double>(count) / 16, 2);
+    }
+}
+
+TEST(Resampling, WrongCountsAndWeights) {
+    const std::vector<double> good = {1, 2};
+    for (const std::uint64_t count : {std::uint64_t{0}, (std::uint64_t{1} << 53) + 1})
+        EXPECT_EQ(kind_of([&] { resample(good, count, 0); }), ErrorKind::usage);
+    for (const auto& weight :
+         {std::vector<double>{}, {0, 0}, {1, -1}, {1, not_a_number}, {1, infinity}, {1e308, 1e308}})
+        EXPECT_EQ(kind_of([&] { resample(weight, 1, 0); }), ErrorKind::usage);
+}
+
+// ---- second moments
+
+TEST(WeightedSecondMoments, AreMeansOfProducts) {
+    for (const std::size_t rows : {1, 31, 1000})
+        for (const std::size_t d : {1, 3, 17}) {
+            std::vector<double> weight = skewed_weights(rows, d), x(rows * d);
+            std::mt19937_64 engine(6);
+            std::normal_distribution<double> normal(0.5, 1);
+            for (double& value : x) value = normal(engine);
+            for (std::size_t n = 0; n < rows; ++n)
+                if (weight[n] == 0) x[n * d] = not_a_number;
+            SecondMoments moments(d, true);
+            const std::size_t first = rows / 3; // blocks of any length
+            moments.add(first, weight.data(), x.data());
+            moments.add(rows - first, weight.data() + first, x.data() + first * d);
+            const Array<double> mean = moments.mean(), error = moments.standard_error();
+            for (std::size_t i = 0; i < d; ++i)
+                for (std::size_t j = 0; j < d; ++j) {
+                    std::vector<double> product(rows);
+                    for (std::size_t n = 0; n < rows; ++n) product[n] = x[n * d + i] * x[n * d + j];
+                    const WeightedMean expected = weighted_mean(weight, product);
+                    EXPECT_NEAR(mean(i, j), expected.mean, 10 * rounding);
+                    if (rows == 1)
+                        EXPECT_TRUE(std::isnan(error(i, j)));
+                    else
+                        EXPECT_NEAR(error(i, j), expected.standard_error, 1e-7); // see the header
+                }
+        }
+}
+
+TEST(WeightedSecondMoments, WrongUse) {
+    EXPECT_EQ(kind_of([] { SecondMoments(0); }), ErrorKind::usage);
+    EXPECT_EQ(kind_of([] { SecondMoments(std::size_t{1} << 24); }), ErrorKind::usage);
+    const double nothing = 0, x = 1;
+    SecondMoments moments(1);
+    moments.add(1, &nothing, &x);
+    EXPECT_EQ(kind_of([&] { moments.mean(); }), ErrorKind::usage);
+    moments.add(1, &x, &x);
+    EXPECT_EQ(kind_of([&] { moments.standard_error(); }), ErrorKind::usage);
 }
 
 } // namespace
