@@ -25,11 +25,11 @@ struct FitOptions {
     bool reflection_symmetric = false;   ///< the law has the lattice's reflections: sites they map onto one
                                          ///< another share a reference
     Symmetry symmetry = Symmetry::automatic;
-    bool known_even = false;       ///< automatic: the target is known to be even
+    bool known_even = false;                    ///< automatic: the target is known to be even
     Structure structure = Structure::automatic; ///< automatic: by held-out log-likelihood
     double level_reach = 0; ///< levels: lattice distance beyond which sites are independent, 0: measured
     std::size_t level_pairs = 1'000'000; ///< levels: at most so many training pairs (row, site) each
-    double ridge = -1; ///< < 0: by held-out score-matching loss (levels: by held-out likelihood)
+    double ridge = -1;             ///< < 0: by held-out score-matching loss (levels: by held-out likelihood)
     int time_nodes = 32;           ///< intervals between nodes
     double t_min = -1, t_end = -1; ///< < 0: 1e-3 (1e-4 for correlations above 0.9), max(5, 3/lambda_1)
     double reference_scale = 0.6;  ///< of the fitted potential, 0.5 to 0.8
@@ -46,7 +46,7 @@ struct LevelReport {
     std::string name, descriptors;
     std::size_t targets = 0, pairs = 0, basis_size = 0;
     bool regression = false;
-    int conditioning_degree = 0, ridges_raised = 0;
+    int conditioning_degree = 0, ridges_raised = 0, steps = 0;
     double ridge = 0, condition = 0;
     double heldout = 0;                                ///< mean log q of the held-out pairs (nats a target)
     std::vector<std::pair<std::string, double>> tried; ///< candidates and their held-out log q

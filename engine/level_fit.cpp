@@ -26,36 +26,49 @@ constexpr size_t kGroups = 32; ///< partial sums: fixed, so that results do not 
 /// One way to fit a level.
 struct Candidate {
     DescriptorKind kind = DescriptorKind::none;
-    bool regression = true;
-    int conditioning_degree = 5, degree = 8;
+    bool regression = false;
+    int conditioning_degree = 0, degree = 8;
     int steps = 28;
     double t_min = 1e-3;
 
     std::string describe() const {
-        static const char* const names[] = {"none", "predictor", "predictor and squares", "l + r, (l - r)^2",
-                                            "l, r", "sums of groups, three powers"};
-        return fmt::format("{}, degree {}{}", names[static_cast<int>(kind)], conditioning_degree,
-                           regression ? "" : ", no regression");
+        static const char* const names[] = {"none",
+                                            "predictor",
+                                            "predictor and squares",
+                                            "l + r, (l - r)^2",
+                                            "l, r",
+                                            "sums of groups, three powers"};
+        return fmt::format("degree {} given {} to degree {}{}", degree, names[static_cast<int>(kind)],
+                           conditioning_degree, regression ? ", regression" : "");
     }
 };
 
+/// What is tried: measured over chains and lattices of short and long correlation length (docs/method.md,
+/// section 10).
 std::vector<Candidate> candidates(const LevelPlan& plan) {
     std::vector<Candidate> out;
-    for (DescriptorKind kind : plan.kinds) {
-        Candidate c;
-        c.kind = kind;
-        if (kind == DescriptorKind::none) c.regression = false, c.conditioning_degree = 0;
-        if (kind == DescriptorKind::interval || kind == DescriptorKind::ends) {
-            c.degree = 6, c.conditioning_degree = 8, c.steps = 32;
-            out.push_back(c);
-            c.regression = false, c.conditioning_degree = 6, c.steps = 64, c.t_min = 1e-4;
+    for (DescriptorKind kind : plan.kinds) switch (kind) {
+        case DescriptorKind::none: // one-dimensional: as rich as the data allow
+            out.push_back({kind, false, 0, 8, 64, 1e-4});
+            out.push_back({kind, false, 0, 14, 64, 1e-4});
+            break;
+        case DescriptorKind::interval:
+        case DescriptorKind::ends: // a regression where the conditional is narrow, none where it has two
+                                   // modes
+            out.push_back({kind, true, 8, 6, 64, 1e-4});
+            out.push_back({kind, true, 12, 8, 64, 1e-4});
+            out.push_back({kind, false, 6, 6, 64, 1e-4});
+            out.push_back({kind, false, 12, 12, 64, 1e-4});
+            break;
+        default:
+            out.push_back({kind, true, 5, 8, 28, 1e-3});
+            break;
         }
-        out.push_back(c);
-    }
     return out;
 }
 
-std::vector<Descriptor> make_descriptors(DescriptorKind kind, const LevelPlan& plan, const std::vector<double>& beta) {
+std::vector<Descriptor> make_descriptors(DescriptorKind kind, const LevelPlan& plan,
+                                         const std::vector<double>& beta) {
     const int slots = plan.slots;
     Descriptor linear{1, {{1, {}}}}, squares{2, {}};
     for (int s = 0; s < slots; ++s) {
@@ -64,13 +77,18 @@ std::vector<Descriptor> make_descriptors(DescriptorKind kind, const LevelPlan& p
         squares.groups.push_back({std::abs(weight), {{s, 1}}});
     }
     switch (kind) {
-    case DescriptorKind::none: return {};
-    case DescriptorKind::predictor: return {linear};
-    case DescriptorKind::squares: return {linear, squares};
+    case DescriptorKind::none:
+        return {};
+    case DescriptorKind::predictor:
+        return {linear};
+    case DescriptorKind::squares:
+        return {linear, squares};
     case DescriptorKind::interval:
         return {{1, {{1, {{0, 1}, {1, 1}}}}}, {2, {{1, {{0, 1}, {1, -1}}}}}};
-    case DescriptorKind::ends: return {{1, {{1, {{0, 1}}}}}, {1, {{1, {{1, 1}}}}}};
-    case DescriptorKind::decimation: break;
+    case DescriptorKind::ends:
+        return {{1, {{1, {{0, 1}}}}}, {1, {{1, {{1, 1}}}}}};
+    case DescriptorKind::decimation:
+        break;
     }
     std::vector<Descriptor> out;
     for (int power = 1; power <= 3; ++power) {
@@ -84,12 +102,14 @@ std::vector<Descriptor> make_descriptors(DescriptorKind kind, const LevelPlan& p
     return out;
 }
 
-/// x = sum over slots of beta x_slot by least squares over the training pairs, slots of one shell sharing a weight.
+/// x = sum over slots of beta x_slot by least squares over the training pairs, slots of one shell sharing a
+/// weight.
 std::vector<double> regress(const LevelPlan& plan, const LevelPairs& pairs, bool even, double& intercept) {
     const size_t slots = static_cast<size_t>(plan.slots);
     intercept = 0;
     if (slots == 0 && even) return {};
-    const size_t shells = slots ? 1 + static_cast<size_t>(*std::max_element(plan.shell.begin(), plan.shell.end())) : 0;
+    const size_t shells =
+        slots ? 1 + static_cast<size_t>(*std::max_element(plan.shell.begin(), plan.shell.end())) : 0;
     const size_t m = shells + !even, count = pairs.train;
     Array<double> normal(m, m), sums(m, 512);
     std::vector<double> right(m, 0), x(512);
@@ -105,14 +125,14 @@ std::vector<double> regress(const LevelPlan& plan, const LevelPairs& pairs, bool
         if (!even) std::fill_n(sums.row(shells), rows, 1.0);
         cblas_dsyrk(CblasRowMajor, CblasLower, CblasNoTrans, static_cast<int>(m), 512, 1, sums.data(), 512, 1,
                     normal.data(), static_cast<int>(m));
-        cblas_dgemv(CblasRowMajor, CblasNoTrans, static_cast<int>(m), 512, 1, sums.data(), 512, x.data(), 1, 1,
-                    right.data(), 1);
+        cblas_dgemv(CblasRowMajor, CblasNoTrans, static_cast<int>(m), 512, 1, sums.data(), 512, x.data(), 1,
+                    1, right.data(), 1);
     }
     double trace = 0;
     for (size_t k = 0; k < m; ++k) trace += normal(k, k);
     for (size_t k = 0; k < m; ++k) normal(k, k) += 1e-9 * trace + 1e-300;
-    LAPACKE_dposv(LAPACK_COL_MAJOR, 'U', static_cast<int>(m), 1, normal.data(), static_cast<int>(m), right.data(),
-                  static_cast<int>(m));
+    LAPACKE_dposv(LAPACK_COL_MAJOR, 'U', static_cast<int>(m), 1, normal.data(), static_cast<int>(m),
+                  right.data(), static_cast<int>(m));
     std::vector<double> beta(slots);
     for (size_t s = 0; s < slots; ++s) beta[s] = right[static_cast<size_t>(plan.shell[s])];
     if (!even) intercept = right[shells];
@@ -160,7 +180,8 @@ class PairReader {
             double* at = &u[k * kMomentTile];
             descriptor(k, first, count, at);
             for (size_t n = 0; n < count; ++n)
-                at[n] = std::clamp((at[n] - level_.center[k]) / level_.spread[k], level_.lower[k], level_.upper[k]);
+                at[n] = std::clamp((at[n] - level_.center[k]) / level_.spread[k], level_.lower[k],
+                                   level_.upper[k]);
         }
         for (size_t m = 0; m < number; ++m) {
             double* at = out + m * kMomentTile;
@@ -171,9 +192,10 @@ class PairReader {
         }
     }
     void psi(const double* monomials, double* out) const {
-        const int p = static_cast<int>(level_.transform.rows()), m = static_cast<int>(level_.transform.cols());
-        cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, p, kMomentTile, m, 1, level_.transform.data(), m,
-                    monomials, kMomentTile, 0, out, kMomentTile);
+        const int p = static_cast<int>(level_.transform.rows()),
+                  m = static_cast<int>(level_.transform.cols());
+        cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, p, kMomentTile, m, 1, level_.transform.data(),
+                    m, monomials, kMomentTile, 0, out, kMomentTile);
     }
 
   private:
@@ -188,7 +210,8 @@ void choose_reference(const LevelPairs& pairs, const LevelOptions& options, Leve
     double square = 0;
     for (double v : z) square += v * v;
     level.scale = std::sqrt(square / static_cast<double>(z.size()));
-    if (!(level.scale > 0)) throw Error(ErrorKind::input, fmt::format("level {}: the target does not vary", level.name));
+    if (!(level.scale > 0))
+        throw Error(ErrorKind::input, fmt::format("level {}: the target does not vary", level.name));
     MarginalSums sums;
     sums.power.assign(15, 0);
     for (double& v : z) {
@@ -207,13 +230,16 @@ void choose_reference(const LevelPairs& pairs, const LevelOptions& options, Leve
     if (options.even) {
         for (size_t k = 1; k < sums.power.size(); k += 2) sums.power[k] = 0;
         sums.max = std::max(-sums.min, sums.max), sums.min = -sums.max;
-        sums.high_quantile = std::max(-sums.low_quantile, sums.high_quantile), sums.low_quantile = -sums.high_quantile;
+        sums.high_quantile = std::max(-sums.low_quantile, sums.high_quantile),
+        sums.low_quantile = -sums.high_quantile;
     }
     const PotentialFit fit = fit_potential(sums, options.reference_scale, options.even);
-    level.family = fitted_family(fit.potential, fit.lo, fit.hi, std::max(kTopDegree, 2 * level.degree));
+    level.family = fitted_family(fit.potential, fit.lo, fit.hi, std::max(kTopDegree, 3 * level.degree),
+                                 level.degree > 8 ? 96 : 48);
 }
 
-/// Centres, spreads and ranges of the descriptors over the training pairs, and the monomials up to the degree.
+/// Centres, spreads and ranges of the descriptors over the training pairs, and the monomials up to the
+/// degree.
 void choose_monomials(const LevelPairs& pairs, bool even, int degree, Level& level) {
     const PairReader reader(level, pairs);
     const size_t features = level.descriptors.size(), count = pairs.train;
@@ -238,7 +264,8 @@ void choose_monomials(const LevelPairs& pairs, bool even, int degree, Level& lev
             all.push_back(exponent);
             return;
         }
-        for (int e = 0; e * level.descriptors[k].power <= left; ++e) exponent[k] = e, extend(k + 1, left - e * level.descriptors[k].power);
+        for (int e = 0; e * level.descriptors[k].power <= left; ++e)
+            exponent[k] = e, extend(k + 1, left - e * level.descriptors[k].power);
         exponent[k] = 0;
     };
     extend(0, degree);
@@ -251,17 +278,20 @@ void choose_monomials(const LevelPairs& pairs, bool even, int degree, Level& lev
     for (const auto& e : all) level.exponents.insert(level.exponents.end(), e.begin(), e.end());
 
     // Orthonormal over (at most 1e5 of) the training pairs, each parity by itself.
-    const size_t m = all.size(), tiles = (count + kMomentTile - 1) / kMomentTile, step = std::max<size_t>(1, tiles / 400);
+    const size_t m = all.size(), tiles = (count + kMomentTile - 1) / kMomentTile,
+                 step = std::max<size_t>(1, tiles / 400);
     Array<double> gram(m, m), tile(m, kMomentTile);
     double used = 0;
     for (size_t t = 0; t < tiles; t += step) {
         const size_t first = t * kMomentTile, rows = std::min<size_t>(kMomentTile, count - first);
         reader.monomials(first, rows, tile.data());
-        cblas_dsyrk(CblasRowMajor, CblasLower, CblasNoTrans, static_cast<int>(m), kMomentTile, 1, tile.data(), kMomentTile,
-                    1, gram.data(), static_cast<int>(m));
+        cblas_dsyrk(CblasRowMajor, CblasLower, CblasNoTrans, static_cast<int>(m), kMomentTile, 1, tile.data(),
+                    kMomentTile, 1, gram.data(), static_cast<int>(m));
         used += static_cast<double>(rows);
     }
-    const size_t evens = even ? static_cast<size_t>(std::count_if(all.begin(), all.end(), [&](const auto& e) { return parity(e) == 0; })) : m;
+    const size_t evens = even ? static_cast<size_t>(std::count_if(
+                                    all.begin(), all.end(), [&](const auto& e) { return parity(e) == 0; }))
+                              : m;
     std::vector<double> transform;
     size_t conditions = 0;
     for (const auto& [first, last] : {std::pair{size_t{0}, evens}, std::pair{evens, m}}) {
@@ -274,8 +304,10 @@ void choose_monomials(const LevelPairs& pairs, bool even, int degree, Level& lev
             scale[k] = d > 1e-12 ? 1 / std::sqrt(d) : 0;
         }
         for (size_t k = 0; k < n; ++k)
-            for (size_t l = 0; l <= k; ++l) block(k, l) = gram(first + k, first + l) / used * scale[k] * scale[l];
-        LAPACKE_dsyev(LAPACK_COL_MAJOR, 'V', 'U', static_cast<int>(n), block.data(), static_cast<int>(n), eigenvalue.data());
+            for (size_t l = 0; l <= k; ++l)
+                block(k, l) = gram(first + k, first + l) / used * scale[k] * scale[l];
+        LAPACKE_dsyev(LAPACK_COL_MAJOR, 'V', 'U', static_cast<int>(n), block.data(), static_cast<int>(n),
+                      eigenvalue.data());
         for (size_t e = n; e-- > 0;) { // largest first
             if (!(eigenvalue[e] > 1e-8)) break;
             transform.resize((conditions + 1) * m, 0);
@@ -289,8 +321,8 @@ void choose_monomials(const LevelPairs& pairs, bool even, int degree, Level& lev
     std::copy(transform.begin(), transform.end(), level.transform.begin());
 }
 
-/// E[phi_r(z) psi_alpha psi_beta] and E[phi_r(z) psi_alpha], as sums over the training and the held-out pairs. Only the
-/// parities that do not vanish: alpha and beta of one parity for even r, of both for odd r.
+/// E[phi_r(z) psi_alpha psi_beta] and E[phi_r(z) psi_alpha], as sums over the training and the held-out
+/// pairs. Only the parities that do not vanish: alpha and beta of one parity for even r, of both for odd r.
 struct LevelMoments {
     size_t conditions = 0;
     Array<double> triple; ///< (R + 1) x conditions^2
@@ -317,8 +349,8 @@ LevelMoments level_moments(const Context& context, const Level& level, const Lev
     parallel_for(context.threads(), kGroups, [&](size_t g, size_t) {
         part[g] = empty();
         if (context.interrupt_signal()) return;
-        std::vector<double> z(kMomentTile), phi(r * kMomentTile), monomials(level.transform.cols() * kMomentTile),
-            psi(p * kMomentTile), product(p * kMomentTile);
+        std::vector<double> z(kMomentTile), phi(r * kMomentTile),
+            monomials(level.transform.cols() * kMomentTile), psi(p * kMomentTile), product(p * kMomentTile);
         for (size_t t = g * tiles / kGroups; t < (g + 1) * tiles / kGroups; ++t) {
             const size_t at = first + t * kMomentTile, rows = std::min<size_t>(kMomentTile, last - at);
             reader.z(at, rows, z.data());
@@ -331,10 +363,12 @@ LevelMoments level_moments(const Context& context, const Level& level, const Lev
                 if (a == a_end || b == b_end) return;
                 const double* f = &phi[k * kMomentTile];
                 for (size_t c = a; c < a_end; ++c)
-                    for (size_t n = 0; n < kMomentTile; ++n) product[c * kMomentTile + n] = f[n] * psi[c * kMomentTile + n];
+                    for (size_t n = 0; n < kMomentTile; ++n)
+                        product[c * kMomentTile + n] = f[n] * psi[c * kMomentTile + n];
                 cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<int>(a_end - a),
-                            static_cast<int>(b_end - b), kMomentTile, 1, &product[a * kMomentTile], kMomentTile,
-                            &psi[b * kMomentTile], kMomentTile, 1, part[g].triple.row(k) + a * p + b, static_cast<int>(p));
+                            static_cast<int>(b_end - b), kMomentTile, 1, &product[a * kMomentTile],
+                            kMomentTile, &psi[b * kMomentTile], kMomentTile, 1,
+                            part[g].triple.row(k) + a * p + b, static_cast<int>(p));
             };
             for (size_t k = 0; k < r; ++k) {
                 if (!parity)
@@ -344,8 +378,9 @@ LevelMoments level_moments(const Context& context, const Level& level, const Lev
                 else
                     accumulate(k, 0, even, even, p);
             }
-            cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<int>(r), static_cast<int>(p), kMomentTile, 1,
-                        phi.data(), kMomentTile, psi.data(), kMomentTile, 1, part[g].single.data(), static_cast<int>(p));
+            cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<int>(r), static_cast<int>(p),
+                        kMomentTile, 1, phi.data(), kMomentTile, psi.data(), kMomentTile, 1,
+                        part[g].single.data(), static_cast<int>(p));
             part[g].count += static_cast<double>(rows);
         }
     });
@@ -359,8 +394,10 @@ LevelMoments level_moments(const Context& context, const Level& level, const Lev
     return sums;
 }
 
-/// A(t) c = b(t) at every node: A_(a alpha)(b beta) = sum_r g_abr exp(-lambda_r t) E[phi_r psi_alpha psi_beta].
-void solve_level(const Context& context, const LevelMoments& moments, double ridge, Level& level, LevelReport& report) {
+/// A(t) c = b(t) at every node: A_(a alpha)(b beta) = sum_r g_abr exp(-lambda_r t) E[phi_r psi_alpha
+/// psi_beta].
+void solve_level(const Context& context, const LevelMoments& moments, double ridge, Level& level,
+                 LevelReport& report) {
     const size_t p = level.conditions(), n = static_cast<size_t>(level.degree), r = moments.single.rows();
     const ProductTables tables = product_tables(level.family, level.degree);
     struct Term {
@@ -384,15 +421,19 @@ void solve_level(const Context& context, const LevelMoments& moments, double rid
         Array<double> a(terms.size(), terms.size()), block(1, p * p);
         size_t row = 0;
         for (size_t i = 1; i <= n; ++i) {
-            const size_t row_end = static_cast<size_t>(
-                std::find_if(terms.begin() + static_cast<std::ptrdiff_t>(row), terms.end(), [&](const Term& x) { return x.a != i; }) -
-                terms.begin());
+            const size_t row_end =
+                static_cast<size_t>(std::find_if(terms.begin() + static_cast<std::ptrdiff_t>(row),
+                                                 terms.end(), [&](const Term& x) { return x.a != i; }) -
+                                    terms.begin());
             size_t column = 0;
             for (size_t j = 1; j <= i; ++j) {
                 std::fill(block.begin(), block.end(), 0.0);
                 for (size_t k = 0; k < r; ++k) {
-                    const double g = tables.gradient(static_cast<int>(i), static_cast<int>(j), static_cast<int>(k)) * decay[k];
-                    if (g != 0) cblas_daxpy(static_cast<int>(p * p), g, moments.triple.row(k), 1, block.data(), 1);
+                    const double g =
+                        tables.gradient(static_cast<int>(i), static_cast<int>(j), static_cast<int>(k)) *
+                        decay[k];
+                    if (g != 0)
+                        cblas_daxpy(static_cast<int>(p * p), g, moments.triple.row(k), 1, block.data(), 1);
                 }
                 size_t column_end = column;
                 while (column_end < terms.size() && terms[column_end].a == j) ++column_end;
@@ -413,44 +454,80 @@ void solve_level(const Context& context, const LevelMoments& moments, double rid
     report.ridge = ridge, report.ridges_raised = 0, report.condition = 0;
     for (size_t node = 0; node < nodes; ++node) {
         if (!status[node].solved)
-            throw Error(ErrorKind::numerical,
-                        fmt::format("fit: level {}: the system at t = {:g} has no solution even with ridge {:g}",
-                                    level.name, level.node_time[node], status[node].ridge));
+            throw Error(
+                ErrorKind::numerical,
+                fmt::format("fit: level {}: the system at t = {:g} has no solution even with ridge {:g}",
+                            level.name, level.node_time[node], status[node].ridge));
         report.ridges_raised += status[node].raised > 0;
         report.condition = std::max(report.condition, status[node].condition);
+    }
+}
+
+/// The level alone, as a model of pairs: target in row 0, slots in the rows after it.
+Level pair_level(Level level) {
+    level.targets = {0}, level.neighbours.resize(static_cast<size_t>(level.slots));
+    std::iota(level.neighbours.begin(), level.neighbours.end(), 1);
+    return level;
+}
+
+/// Half as many steps more until the discrete map is monotone at all of 16384 draws given conditions of the
+/// data.
+void choose_steps(const Context& context, const LevelPairs& pairs, Level& level) {
+    using kernels::kScoreTile;
+    const size_t tiles = 256, rows = pairs.values.rows();
+    for (;; level.steps += level.steps / 2) {
+        const Level alone = pair_level(level);
+        const LevelFlow<float> flow(context, alone, 0);
+        std::vector<char> fails(tiles, 0);
+        const size_t scratch = flow.scratch() / sizeof(float);
+        Array<float> space(static_cast<size_t>(context.threads()), rows * kScoreTile + scratch + 64);
+        parallel_for(context.threads(), tiles, [&](size_t tile, size_t thread) {
+            std::byte* const work = reinterpret_cast<std::byte*>(space.row(thread));
+            float* const x = space.row(thread) + scratch;
+            for (size_t k = 1; k < rows; ++k)
+                for (size_t q = 0; q < kScoreTile; ++q)
+                    x[k * kScoreTile + q] =
+                        pairs.values(k, (tile * kScoreTile + q) * pairs.size() / (tiles * kScoreTile));
+            double log_q[kScoreTile] = {};
+            flow.draw(0, tile * kScoreTile, x, log_q, work);
+            for (double value : log_q) fails[tile] |= !std::isfinite(value);
+        });
+        if (level.steps >= 256 || std::none_of(fails.begin(), fails.end(), [](char f) { return f != 0; }))
+            return;
     }
 }
 
 /// Mean log q of at most `most` held-out pairs; where log q is not finite, -50.
 double heldout_likelihood(const Context& context, const Level& level, const LevelPairs& pairs, size_t most) {
     using kernels::kScoreTile;
-    Level alone = level;
-    alone.targets = {0}, alone.neighbours.resize(static_cast<size_t>(level.slots));
-    std::iota(alone.neighbours.begin(), alone.neighbours.end(), 1);
+    const Level alone = pair_level(level);
     const LevelFlow<double> flow(context, alone, 0);
     const size_t available = pairs.size() - pairs.train, count = std::min(most, available),
                  tiles = (count + kScoreTile - 1) / kScoreTile, rows = pairs.values.rows();
     std::vector<double> total(tiles, 0);
-    Array<double> space(static_cast<size_t>(context.threads()), rows * kScoreTile + flow.scratch() / sizeof(double));
+    Array<double> space(static_cast<size_t>(context.threads()),
+                        rows * kScoreTile + flow.scratch() / sizeof(double));
     parallel_for(context.threads(), tiles, [&](size_t tile, size_t thread) {
         double* x = space.row(thread);
         const size_t used = std::min<size_t>(kScoreTile, count - tile * kScoreTile);
         for (size_t k = 0; k < rows; ++k)
             for (size_t q = 0; q < kScoreTile; ++q) {
                 const size_t n = tile * kScoreTile + std::min(q, used - 1);
-                x[k * kScoreTile + q] = static_cast<double>(pairs.values(k, pairs.train + n * available / count));
+                x[k * kScoreTile + q] =
+                    static_cast<double>(pairs.values(k, pairs.train + n * available / count));
             }
         double log_q[kScoreTile] = {};
         flow.evaluate(x, log_q, reinterpret_cast<std::byte*>(x + rows * kScoreTile));
-        for (size_t q = 0; q < used; ++q) total[tile] += std::isfinite(log_q[q]) ? std::max(log_q[q], -50.0) : -50.0;
+        for (size_t q = 0; q < used; ++q)
+            total[tile] += std::isfinite(log_q[q]) ? std::max(log_q[q], -50.0) : -50.0;
     });
     return std::accumulate(total.begin(), total.end(), 0.0) / static_cast<double>(count);
 }
 
 } // namespace
 
-Level fit_level(const Context& context, const LevelPlan& plan, const LevelPairs& pairs, const LevelOptions& options,
-                LevelReport& report) {
+Level fit_level(const Context& context, const LevelPlan& plan, const LevelPairs& pairs,
+                const LevelOptions& options, LevelReport& report) {
     report.name = plan.name, report.targets = plan.targets.size(), report.pairs = pairs.size();
     double intercept = 0;
     const std::vector<double> beta = regress(plan, pairs, options.even, intercept);
@@ -487,14 +564,20 @@ Level fit_level(const Context& context, const LevelPlan& plan, const LevelPairs&
         part.values = Array<float>(pairs.values.rows(), part.train + pairs.size() - pairs.train);
         for (size_t k = 0; k < part.values.rows(); ++k) {
             for (size_t n = 0; n < part.train; ++n) part.values(k, n) = pairs.values(k, n * stride);
-            std::copy(pairs.values.row(k) + pairs.train, pairs.values.row(k) + pairs.size(), part.values.row(k) + part.train);
+            std::copy(pairs.values.row(k) + pairs.train, pairs.values.row(k) + pairs.size(),
+                      part.values.row(k) + part.train);
         }
         for (const Candidate& c : list) {
             Level level = prepare(c);
             LevelReport unused;
-            solve_level(context, level_moments(context, level, part, 0, part.train),
-                        options.ridge < 0 ? 1e-5 : options.ridge, level, unused);
-            const double value = heldout_likelihood(context, level, part, 10000);
+            double value = -INFINITY;
+            try {
+                solve_level(context, level_moments(context, level, part, 0, part.train),
+                            options.ridge < 0 ? 1e-5 : options.ridge, level, unused);
+                value = heldout_likelihood(context, level, part, 10000);
+            } catch (const Error& error) { // a basis too rich for its reference: its systems have no solution
+                if (error.kind() != ErrorKind::numerical) throw;
+            }
             report.tried.emplace_back(c.describe(), value);
             if (value > highest) highest = value, best = c;
         }
@@ -518,6 +601,8 @@ Level fit_level(const Context& context, const LevelPlan& plan, const LevelPairs&
     }
     train.add(level_moments(context, level, pairs, pairs.train, pairs.size()));
     solve_level(context, train, ridge, level, report);
+    choose_steps(context, pairs, level);
+    report.steps = level.steps;
     return level;
 }
 

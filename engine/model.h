@@ -43,16 +43,17 @@ struct Descriptor {
     std::vector<Group> groups;
 };
 
-/// A conditional diffusion of one scalar, shared by equivalent sites: each target's z = (x - intercept - predictor) /
-/// scale diffuses while the descriptors of its neighbours are frozen (eigenvalue 0), so h = sum_{a, alpha} c_{a,alpha}(t)
-/// phi_a(z) psi_alpha(descriptors). The probability flow in Heun steps is a monotone map of z whose derivative is known
-/// exactly, and so is log q (docs/method.md, section 10).
+/// A conditional diffusion of one scalar, shared by equivalent sites: each target's z = (x - intercept -
+/// predictor) / scale diffuses while the descriptors of its neighbours are frozen (eigenvalue 0), so h =
+/// sum_{a, alpha} c_{a,alpha}(t) phi_a(z) psi_alpha(descriptors). The probability flow in Heun steps is a
+/// monotone map of z whose derivative is known exactly, and so is log q (docs/method.md, section 10).
 struct Level : TimeGrid {
-    std::string name;            ///< e.g. "E4h", for reports
-    int stage = 0;               ///< targets of one stage are drawn at the same time
-    std::vector<int> targets;    ///< modelled columns
-    int slots = 0;               ///< neighbours of a target
-    std::vector<int> neighbours; ///< targets x slots: a modelled column drawn before, or -1: a known zero outside
+    std::string name;         ///< e.g. "E4h", for reports
+    int stage = 0;            ///< targets of one stage are drawn at the same time
+    std::vector<int> targets; ///< modelled columns
+    int slots = 0;            ///< neighbours of a target
+    std::vector<int>
+        neighbours; ///< targets x slots: a modelled column drawn before, or -1: a known zero outside
     std::vector<double> predictor; ///< per slot
     double intercept = 0, scale = 1;
     std::vector<Descriptor> descriptors;
@@ -76,7 +77,7 @@ struct Model {
     std::optional<Lattice> lattice;
     std::vector<Block> blocks; ///< drawn first, jointly; none or one
     std::vector<Level> levels; ///< then these, in order
-    int default_steps = 32;
+    int default_steps = 32;    ///< of the block; levels have their own, and this is the largest
     double training_rows = 0;
     std::string configuration; ///< resolved settings of the fit, JSON
 
