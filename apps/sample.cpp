@@ -15,15 +15,16 @@ namespace {
 
 struct Options {
     Common common;
-    std::string model, output, log_density, method = "sde", dtype = "f4";
+    std::string model, output, log_density, method = "sde", dtype = "f4", exact_last = "none", target;
     std::size_t samples = 0;
     int steps = 0;
 };
 
 nlohmann::ordered_json configuration_of(const Options& o, int steps) {
-    return {{"command", "sample"}, {"model", o.model},     {"samples", o.samples},
-            {"method", o.method},  {"steps", steps},       {"log-density", o.log_density},
-            {"dtype", o.dtype},    {"seed", o.common.seed}};
+    return {{"command", "sample"}, {"model", o.model},      {"samples", o.samples},
+            {"method", o.method},  {"steps", steps},        {"log-density", o.log_density},
+            {"dtype", o.dtype},    {"seed", o.common.seed}, {"exact-last", o.exact_last},
+            {"target", o.target}};
 }
 
 /// Both outputs and the state between batches: rows so far, projected particles, error estimate.
@@ -71,6 +72,7 @@ class Output {
     }
 
     std::uint64_t runaways = 0;
+    std::size_t exact_sites = 0;
     double error = 0;
 
   private:
@@ -92,7 +94,7 @@ void generate(const Context& context, const Model& model, const Options& o, Samp
         while (output.next() < o.samples) {
             const std::size_t first = output.next();
             const SampleReport report = sampling.run(first, std::min(batch, o.samples - first), sink);
-            output.runaways += report.runaways;
+            output.runaways += report.runaways, output.exact_sites = report.exact_sites;
             if (first == 0) output.error = sampling.log_density_error();
             output.save_if(false);
         }
@@ -113,8 +115,14 @@ int run(const Options& o) {
     require_distinct(o.output, {o.model, o.log_density});
     require_writable(o.output);
     if (!o.log_density.empty()) require_distinct(o.log_density, {o.model}), require_writable(o.log_density);
+    require(o.exact_last == "none" || !o.target.empty(), ErrorKind::usage,
+            "--exact-last: draws from the target's own conditionals, so it needs --target");
     const Model model = read_model(o.model);
+    std::optional<Target> target;
+    if (!o.target.empty()) target = read_target(o.target);
     SampleOptions settings;
+    settings.exact_stages = o.exact_last == "all" ? 2 : o.exact_last == "odd" ? 1 : 0;
+    settings.target = target ? &*target : nullptr;
     settings.method = o.method == "ode" ? Method::ode : Method::sde;
     settings.steps = o.steps, settings.seed = o.common.seed;
     const int steps = o.steps ? o.steps : model.default_steps;
@@ -128,6 +136,7 @@ int run(const Options& o) {
     result["samples"] = o.samples, result["dimension"] = model.view.columns;
     result["steps"] = steps, result["method"] = o.method;
     result["runaways"] = output.runaways;
+    if (settings.exact_stages) result["exact_sites"] = output.exact_sites;
     if (settings.method == Method::ode) result["log_density_error"] = output.error;
     result.print();
     if (output.runaways)
@@ -144,7 +153,8 @@ for dynkin weigh. Data that were dequantised come back as integers.
 
 Examples:
   dynkin sample model.dynkin -n 100000 -o new.npy
-  dynkin sample model.dynkin -n 100000 -o new.npy --method ode --log-density logq.npy)";
+  dynkin sample model.dynkin -n 100000 -o new.npy --method ode --log-density logq.npy
+  dynkin sample model.dynkin -n 100000 -o new.npy --method ode --log-density logq.npy --exact-last all --target t.toml)";
 
 } // namespace
 
@@ -162,6 +172,16 @@ Command sample_command(CLI::App& parent) {
         ->type_name("FILE");
     command->add_option("--steps", o.steps, "time steps, 0: 32, or 64 for strongly correlated data")
         ->check(CLI::Range(0, 1 << 20))
+        ->capture_default_str();
+    auto* target =
+        command->add_option("--target", o.target, "the target, for --exact-last")->type_name("TOML");
+    command
+        ->add_option("--exact-last", o.exact_last,
+                     "draw the last levels from the target's own conditionals: odd (the last one), all (the "
+                     "one before "
+                     "as well: 5/8 of a square lattice)")
+        ->check(CLI::IsMember({"none", "odd", "all"}))
+        ->needs(target)
         ->capture_default_str();
     command->add_option("--dtype", o.dtype, "of the samples")
         ->check(CLI::IsMember({"f4", "f8"}))

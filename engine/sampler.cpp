@@ -4,6 +4,7 @@
 #include "../kernels/score.h"
 #include "../kernels/step.h"
 #include "error.h"
+#include "exact_levels.h"
 #include "level_flow.h"
 #include "parallel.h"
 #include "progress.h"
@@ -173,8 +174,9 @@ class BlockSampler {
         const size_t n = sites_ * kScoreTile;
         Array<float> space(static_cast<size_t>(context_.threads()), n + 4 * kScoreTile + field_.scratch());
         std::vector<char> projected(batch.count, 0);
-        parallel_for(context_.threads(), batch.tiles(),
-                     [&](size_t tile, size_t) { start(particle(batch, tile), positions.row(tile), nullptr); });
+        parallel_for(context_.threads(), batch.tiles(), [&](size_t tile, size_t) {
+            start(particle(batch, tile), positions.row(tile), nullptr);
+        });
         for (size_t k = times_.size() - 1; k > 0; --k) {
             const double dt = times_[k] - times_[k - 1];
             if (fitted_) make_tables(dt);
@@ -258,8 +260,8 @@ class BlockSampler {
 };
 
 /// log q of the block's coordinates, of `count` rows of all modelled columns.
-std::vector<double> block_density(const Context& context, const Model& model, const Block& block, size_t count,
-                                  const double* x, int steps) {
+std::vector<double> block_density(const Context& context, const Model& model, const Block& block,
+                                  size_t count, const double* x, int steps) {
     const ScoreField<double> field(context, block);
     const size_t sites = block.coordinates.size(), size = sites * kScoreTile,
                  d = static_cast<size_t>(model.dimension());
@@ -335,6 +337,10 @@ class Sampling::Engine {
             levels_.emplace_back(context, level, options.steps);
             scratch_ = std::max(scratch_, levels_.back().scratch());
         }
+        if (options.exact_stages == 0) return;
+        require(options.target != nullptr, ErrorKind::usage, "sample: exact last levels need the target");
+        exact_.emplace(context, *options.target, model, options.exact_stages);
+        scratch_ = std::max(scratch_, exact_->scratch());
     }
 
     SampleReport run(size_t first, size_t count, const SampleSink& sink) {
@@ -358,7 +364,7 @@ class Sampling::Engine {
             sink(first + done, rows, out.data(), ode ? batch.log_density.data() : nullptr);
             done += rows;
         }
-        return {count, steps(), runaways() - before, log_density_error()};
+        return {count, steps(), runaways() - before, exact_ ? exact_->sites() : 0, log_density_error()};
     }
     double log_density_error() const { return std::max(error_, 0.0); }
 
@@ -373,9 +379,14 @@ class Sampling::Engine {
         parallel_for(context_.threads(), batch.tiles(), [&](size_t tile, size_t thread) {
             if (context_.interrupt_signal()) return;
             double* log_q = batch.log_density.size() ? batch.log_density.row(tile) : nullptr;
-            for (const auto& level : levels_)
-                level.draw(options_.seed, batch.first + tile * kScoreTile, batch.x.row(tile), log_q,
-                           reinterpret_cast<std::byte*>(space.row(thread)));
+            const std::uint64_t first = batch.first + tile * kScoreTile;
+            std::byte* const work = reinterpret_cast<std::byte*>(space.row(thread));
+            for (size_t k = 0; k < levels_.size(); ++k) {
+                if (exact_ && exact_->draws(k))
+                    exact_->draw(k, options_.seed, first, batch.x.row(tile), log_q, work);
+                else
+                    levels_[k].draw(options_.seed, first, batch.x.row(tile), log_q, work);
+            }
             done += kScoreTile;
             if (thread == 0) progress_.set(batch.first + done);
         });
@@ -387,8 +398,8 @@ class Sampling::Engine {
         const DataView& view = model_.view;
         const size_t d = static_cast<size_t>(model_.dimension());
         const auto value = [&](double x) {
-            return static_cast<float>(view.levels ? std::clamp(std::floor(x * view.levels), 0.0, view.levels - 1.0)
-                                                  : x);
+            return static_cast<float>(
+                view.levels ? std::clamp(std::floor(x * view.levels), 0.0, view.levels - 1.0) : x);
         };
         parallel_for(context_.threads(), batch.tiles(), [&](size_t tile, size_t) {
             const size_t used = std::min<size_t>(kScoreTile, batch.count - tile * kScoreTile);
@@ -406,6 +417,7 @@ class Sampling::Engine {
     const SampleOptions options_;
     std::optional<BlockSampler> block_;
     std::vector<LevelFlow<float>> levels_;
+    std::optional<ExactLevels> exact_;
     size_t scratch_ = 0;
     Progress progress_;
     double error_ = -1;
@@ -437,7 +449,8 @@ std::vector<double> log_density(const Context& context, const Model& model, size
     require(steps >= 0, ErrorKind::usage, fmt::format("steps: expected at least 1, got {}", steps));
     std::vector<double> out(count, 0.0);
     if (!model.blocks.empty())
-        out = block_density(context, model, model.blocks.front(), count, x, steps ? steps : model.default_steps);
+        out = block_density(context, model, model.blocks.front(), count, x,
+                            steps ? steps : model.default_steps);
     if (model.levels.empty()) return out;
     std::vector<LevelFlow<double>> levels;
     size_t scratch = 0;

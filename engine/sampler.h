@@ -4,6 +4,7 @@
 #include "array.h"
 #include "context.h"
 #include "model.h"
+#include "target.h"
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -17,12 +18,18 @@ struct SampleOptions {
     int steps = 0; ///< 0: the model's default (32, or 64 for strongly correlated data)
     std::uint64_t seed = 0;
     bool estimate_error = true; ///< ode: step-doubling at 256 particles
+    /// Stages at the end that are drawn from the target's own conditionals instead of the model's: 1 the last
+    /// (the odd sites of a square lattice), 2 the one before as well (5/8 of the sites). Needs the target,
+    /// nearest-neighbour.
+    int exact_stages = 0;
+    const Target* target = nullptr;
 };
 
 struct SampleReport {
     std::size_t samples = 0;
     int steps = 0;
-    std::size_t runaways = 0; ///< sde: particles that were projected or not finite; ode: log q = -inf
+    std::size_t runaways = 0;    ///< sde: particles that were projected or not finite; ode: log q = -inf
+    std::size_t exact_sites = 0; ///< drawn from the target's own conditionals
     double log_density_error =
         0; ///< ode: rms difference of log q to twice the steps, at 256 of the samples (nats)
 };
