@@ -10,4 +10,5 @@
 #include "sampler.h"
 #include "score.h"
 #include "target.h"
+#include "transfer_matrix.h"
 #include "weigh.h"

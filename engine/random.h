@@ -21,6 +21,7 @@ enum class Stream : std::uint32_t {
     half_split = 10,    ///< evaluate: the two halves of the reference
     dequantise = 11,    ///< integer data made continuous
     resample = 12,      ///< weigh: offset of systematic resampling
+    exact_draw = 13,    ///< draw: chains by transfer matrix; step = site, slot = attempt
     level_pairs = 20,   ///< fit: which places of the lattice a row gives to the training pairs of a level
     test = 1000,        ///< tests only
 };
