@@ -31,7 +31,7 @@ class Run {
     Run(const Context& context, const Target& target, const McmcOptions& options, NpyWriter& output)
         : context_(context), target_(target), options_(options), output_(output), law_(target),
           plan_(options, target.dimension()), watched_(target.dimension(), measured_coordinates),
-          recorded_(target.dimension(), record_coordinates),
+          recorded_(target.dimension(), record_coordinates, target.lattice() != nullptr),
           chains_(context, law_.view(), plan_.chains, plan_.levels, plan_.lanes),
           checkpoint_(options.checkpoint) {}
 
@@ -314,7 +314,7 @@ void Run::prepare_draw() {
         throw Error(ErrorKind::usage,
                     fmt::format("draw: {} iterations of each chain are more than 2^32; use more chains",
                                 static_cast<double>(rounds_) * static_cast<double>(thinning_)));
-    record_.emplace(recorded_.count(), plan_.chains, rounds_);
+    record_.emplace(recorded_.count(), plan_.chains, rounds_, options_.samples);
 }
 
 /// Bounded by 16 MiB of rows and about 2^28 coordinate updates, so that interrupts are seen soon.
@@ -338,7 +338,7 @@ void Run::draw() {
         const HmcSpan span{options_.seed, static_cast<std::uint32_t>(iteration_),
                            static_cast<std::uint32_t>(thinning_), plan_.levels > 1};
         chains_.advance(fixed, span, now, [&](std::size_t round, std::size_t first, std::size_t end) {
-            std::array<double, record_coordinates + 3> values;
+            std::array<double, record_coordinates + 4> values;
             for (std::size_t c = first; c < end; ++c) {
                 for (std::size_t i = 0; i < d; ++i) rows[(round * count + c) * d + i] = chains_.x(0, c, i);
                 chains_.observe(recorded_, 0, c, values.data(), 1);
@@ -404,6 +404,7 @@ void Run::save() {
     if (record_) {
         saver("record.first", record_->first);
         saver("record.sum", record_->sum);
+        saver("record.total", record_->total);
     }
     checkpoint_.save(std::move(saver.file));
 }
@@ -419,18 +420,18 @@ void Run::restore(const TensorFile& saved) {
                     fmt::format("{}.partial: {} rows, and the checkpoint was saved after {}: delete the "
                                 "checkpoint to start again",
                                 output_.path().string(), output_.rows_present(), rows));
-    record_.emplace(recorded_.count(), plan_.chains, rounds_);
+    record_.emplace(recorded_.count(), plan_.chains, rounds_, options_.samples);
     const std::size_t size = record_->first.size();
     record_->first = saved.f64("record.first", size);
     record_->sum = saved.f64("record.sum", record_->sum.size());
+    record_->total = saved.f64("record.total", record_->total.size());
 }
 
 // Report
 // -------------------------------------------------------------------------------------------------------
 
 McmcReport Run::report() {
-    const double iterations = static_cast<double>(rounds_ * thinning_),
-                 kept = static_cast<double>(rounds_ * plan_.chains);
+    const double iterations = static_cast<double>(rounds_ * thinning_);
     McmcReport r;
     r.chains = plan_.chains;
     r.warmup = static_cast<int>(warmup_);
@@ -447,16 +448,22 @@ McmcReport Run::report() {
     for (std::size_t k = 0; k + 1 < plan_.levels; ++k)
         r.swap_acceptance += chains_.mean_swap_sum(k) / (0.5 * iterations);
     if (plan_.levels > 1) r.swap_acceptance /= static_cast<double>(plan_.levels - 1);
-    const std::size_t count = recorded_.count();
+    const std::size_t count = recorded_.judged();
     std::vector<double> r_hat(count), ess(count);
 #pragma omp parallel for schedule(dynamic) num_threads(context_.threads())
     for (std::size_t q = 0; q < count; ++q) {
         r_hat[q] = split_r_hat(record_->of(record_->first, q), plan_.chains, record_->length);
-        ess[q] = record_->effective_size(q) * static_cast<double>(options_.samples) / kept;
+        ess[q] = record_->effective_rows(q);
     }
     r.r_hat_max = *std::max_element(r_hat.begin(), r_hat.end());
     r.ess_min = *std::min_element(ess.begin(), ess.end());
-    r.ess_energy = ess[count - 3];
+    r.ess_energy = ess[recorded_.energy()];
+    r.energy_mean = record_->mean(recorded_.energy());
+    r.energy_error = record_->error(recorded_.energy());
+    if (recorded_.edges) {
+        r.edge_energy = record_->mean(recorded_.judged());
+        r.edge_energy_error = record_->error(recorded_.judged());
+    }
     return r;
 }
 

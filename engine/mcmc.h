@@ -31,6 +31,11 @@ struct McmcReport {
     double r_hat_max = 0;  ///< largest split_r_hat over coordinates, energy, mean and mean square
     double ess_min = 0;    ///< smallest effective sample size of the N rows, over the same quantities
     double ess_energy = 0;
+    double energy_mean = 0, energy_error = 0; ///< of the rows, with the standard error for their
+                                              ///< autocorrelation: sd / sqrt(ess_energy)
+    /// The same of the sum over edges of (x_i - x_j)^2 / 2, those to zeros outside included, which is dU/dJ:
+    /// the slope of -log Z in the coupling. Lattices only. Not judged by r_hat_max and ess_min.
+    double edge_energy = 0, edge_energy_error = 0;
     double autocorrelation_time =
         0; ///< in iterations, from the end of the warm-up: the slowest of the same quantities
     double step_size = 0;

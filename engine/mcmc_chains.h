@@ -11,14 +11,17 @@
 namespace dynkin {
 
 /// The quantities that diagnostics follow: up to `limit` evenly spread coordinates, then energy, mean, mean
-/// square.
+/// square; and one that is only averaged, for lattices: the sum over edges of (x_i - x_j)^2 / 2.
 struct Quantities {
     std::vector<std::size_t> coordinates;
-    Quantities(std::size_t dimension, std::size_t limit) {
+    bool edges;
+    Quantities(std::size_t dimension, std::size_t limit, bool with_edges = false) : edges(with_edges) {
         const std::size_t count = std::min(dimension, limit);
         for (std::size_t n = 0; n < count; ++n) coordinates.push_back(n * dimension / count);
     }
-    std::size_t count() const { return coordinates.size() + 3; }
+    std::size_t energy() const { return coordinates.size(); }
+    std::size_t judged() const { return coordinates.size() + 3; }
+    std::size_t count() const { return judged() + (edges ? 1 : 0); }
 };
 
 /// Chains c = block * lanes + lane; lanes beyond the last chain move too and are never looked at.
@@ -106,6 +109,7 @@ class McmcChains {
         out[0] = energy(level, chain);
         out[stride] = sum / static_cast<double>(d_);
         out[2 * stride] = square / static_cast<double>(d_);
+        if (quantities.edges) out[3 * stride] = edge_sum(std::get<LatticeView>(law_), level, chain);
     }
 
     /// Positions as (levels, chains, d), independent of lanes, and back; padding lanes copy chain 0.
@@ -132,6 +136,16 @@ class McmcChains {
   private:
     double& at(Array<double>& values, std::size_t level, std::size_t chain) {
         return values(chain / lanes_, level * lanes_ + chain % lanes_);
+    }
+    double edge_sum(const LatticeView& lattice, std::size_t level, std::size_t chain) {
+        double sum = 0;
+        for (std::size_t i = 0; i < d_; ++i) {
+            const double own = x(level, chain, i);
+            sum += lattice.outer[i] * edge_energy(1, own, 0);
+            for (std::int32_t n = lattice.forward[i]; n < lattice.first[i + 1]; ++n)
+                sum += edge_energy(1, own, x(level, chain, static_cast<std::size_t>(lattice.neighbour[n])));
+        }
+        return sum;
     }
     double mean(Array<double>& values, std::size_t level) {
         double sum = 0;

@@ -3,12 +3,14 @@
 #include "engine/error.h"
 #include "engine/file.h"
 #include "engine/mcmc.h"
+#include "engine/transfer_matrix.h"
 #include <atomic>
 #include <chrono>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <gtest/gtest.h>
+#include <numeric>
 #include <thread>
 #include <unistd.h>
 
@@ -190,6 +192,35 @@ TEST_F(Mcmc, AnyNumberOfRows) {
     }
 }
 
+TEST_F(Mcmc, EnergiesOfTheRows) {
+    for (const Boundary boundary : {Boundary::zero, Boundary::periodic})
+        for (const std::size_t samples : {1501u, 90'001u}) { // all values recorded, and means of several
+            Target target = of(ginzburg_landau({{16}, boundary}, 0.03, 0.125, 1.0 / 17)), edges = target;
+            auto& law = std::get<LatticeTarget>(edges.law);
+            const TransferMatrix exact(law);
+            law.coupling = 1, law.site.clear(), law.site_constant = 0;
+            McmcOptions o;
+            o.samples = samples, o.seed = 9, o.chains = 64, o.warmup = 400, o.thinning = 4;
+            McmcReport report;
+            const Array<double> x = run(target, o, &report);
+            std::vector<double> u(x.rows());
+            const auto mean_of = [&](const Target& t) {
+                energy(Context(), t, x.rows(), x.data(), u.data());
+                return std::accumulate(u.begin(), u.end(), 0.0) / static_cast<double>(u.size());
+            };
+            EXPECT_NEAR(report.energy_mean, mean_of(target), 1e-12 * report.energy_mean);
+            EXPECT_NEAR(report.edge_energy, mean_of(edges), 1e-12 * report.edge_energy);
+            EXPECT_LE(std::abs(report.energy_mean - exact.energy_mean()), z_bound * report.energy_error);
+            EXPECT_LE(std::abs(report.edge_energy - exact.edge_energy()), z_bound * report.edge_energy_error);
+            // Independent rows would have this error; a thinning of 4 leaves correlation.
+            double square = 0;
+            for (const double v : u) square += std::pow(v - report.edge_energy, 2);
+            const double independent = std::sqrt(square) / static_cast<double>(u.size());
+            EXPECT_GE(report.edge_energy_error, 0.8 * independent);
+            EXPECT_LE(report.edge_energy_error, 2 * independent);
+        }
+}
+
 TEST_F(Mcmc, ChosenSettingsAreSensible) {
     McmcOptions o;
     o.samples = 6400;
@@ -259,6 +290,9 @@ class Resumed : public Mcmc {
         EXPECT_EQ(a.r_hat_max, b.r_hat_max);
         EXPECT_EQ(a.ess_min, b.ess_min);
         EXPECT_EQ(a.ess_energy, b.ess_energy);
+        EXPECT_EQ(a.energy_mean, b.energy_mean);
+        EXPECT_EQ(a.edge_energy, b.edge_energy);
+        EXPECT_EQ(a.edge_energy_error, b.edge_energy_error);
         EXPECT_EQ(a.step_size, b.step_size);
         EXPECT_EQ(a.swap_acceptance, b.swap_acceptance);
         EXPECT_EQ(a.warmup, b.warmup);
