@@ -6,8 +6,10 @@
 #include "engine/npy.h"
 #include "engine/progress.h"
 #include "engine/target.h"
+#include "engine/transfer_matrix.h"
 #include "run_state.h"
 #include <algorithm>
+#include <cmath>
 #include <fmt/format.h>
 #include <memory>
 #include <optional>
@@ -33,13 +35,18 @@ std::string sampler_of(const Options& o, const Target& target) {
     if (sampler == "direct" && !target.can_draw_directly())
         throw Error(ErrorKind::usage,
                     fmt::format("--sampler direct: {} cannot be drawn directly", target.kind));
+    if (sampler == "exact" && !(target.lattice() && target.lattice()->shape.size() == 1))
+        throw Error(ErrorKind::usage,
+                    fmt::format("--sampler exact: expected a lattice of one axis, got {}",
+                                target.lattice() ? target.lattice()->describe() : target.kind));
     if (sampler != "direct" && !target.has_energy())
         throw Error(ErrorKind::usage,
                     fmt::format("--sampler {}: {} has no energy, it can only be drawn directly", sampler,
                                 target.kind));
-    if (sampler == "direct" && (o.chains || o.warmup || o.thinning || o.temperatures))
-        throw Error(ErrorKind::usage, "--chains, --warmup, --thinning and --temperatures are for Markov "
-                                      "chains, and this is a direct draw");
+    if ((sampler == "direct" || sampler == "exact") && (o.chains || o.warmup || o.thinning || o.temperatures))
+        throw Error(ErrorKind::usage, fmt::format("--chains, --warmup, --thinning and --temperatures are for "
+                                                  "Markov chains, and this is {} draw",
+                                                  sampler == "direct" ? "a direct" : "an exact"));
     if (sampler != "tempering" && o.temperatures)
         throw Error(ErrorKind::usage, "--temperatures: only --sampler tempering has temperatures");
     return sampler;
@@ -77,12 +84,68 @@ NpyWriter open_output(const Options& o, const Target& target, CheckpointOptions&
     return NpyWriter(o.output, shape, bytes);
 }
 
-/// Rows in blocks; the state between them is their number.
+/// Where independent rows come from: rows [first, first + count) into x; and, for lattices, averages over
+/// them.
+class Rows {
+  public:
+    Rows(const Context& context, const Target& target, const Options& o, const std::string& sampler)
+        : context_(context), target_(target), edges_(target), seed_(o.common.seed) {
+        if (sampler != "exact") return;
+        auto& lattice = std::get<LatticeTarget>(edges_.law);
+        exact_.emplace(lattice);
+        lattice.coupling = 1, lattice.site.clear(), lattice.site_constant = 0;
+        sums_ = {exact_->energy_mean(), 0, 0, exact_->edge_energy(), 0, 0};
+    }
+    void draw(std::size_t first, std::size_t count, double* x) {
+        if (!exact_) return draw_direct(context_, target_, seed_, first, count, x);
+        exact_->draw(context_, seed_, first, count, x);
+        add(target_, count, x, sums_.data());
+        add(edges_, count, x, sums_.data() + 3);
+    }
+    void put_report(Result& result, std::size_t samples) const {
+        result["acceptance"] = 1.0, result["r_hat_max"] = 1.0, result["ess_min"] = samples;
+        if (!exact_) return;
+        result["log_partition"] = exact_->log_partition();
+        put_mean(result, "energy_mean", "energy_error", sums_.data(), samples);
+        put_mean(result, "edge_energy", "edge_energy_error", sums_.data() + 3, samples);
+    }
+    std::vector<double>& sums() { return sums_; }
+
+  private:
+    /// One by one in the order of the rows: the same sums for any split.
+    void add(const Target& target, std::size_t count, const double* x, double* sums) {
+        values_.resize(count);
+        energy(context_, target, count, x, values_.data());
+        for (const double value : values_) {
+            const double deviation = value - sums[0];
+            sums[1] += deviation, sums[2] += deviation * deviation;
+        }
+    }
+    static void put_mean(Result& result, const char* mean, const char* error, const double* sums,
+                         std::size_t samples) {
+        const double n = static_cast<double>(samples), shift = sums[1] / n;
+        result[mean] = sums[0] + shift;
+        result[error] = std::sqrt((sums[2] / n - shift * shift) / (n - 1)); // null for one row
+    }
+
+    const Context& context_;
+    const Target& target_;
+    Target edges_; ///< U = sum over edges of (x_i - x_j)^2 / 2
+    std::uint64_t seed_;
+    std::optional<TransferMatrix> exact_;
+    std::vector<double> sums_; ///< of energy and edges: exact mean, sums of deviations and of their squares
+    std::vector<double> values_;
+};
+
+/// Rows in blocks; the state between them is their number and sums over them.
 void draw_rows(const Context& context, const Target& target, const Options& o,
-               const CheckpointOptions& options, NpyWriter& output) {
+               const CheckpointOptions& options, NpyWriter& output, Rows& rows) {
     Checkpoint checkpoint(options);
     std::size_t next = 0;
-    if (const auto saved = checkpoint.restore()) next = saved->u64("rows", 1)[0];
+    if (const auto saved = checkpoint.restore()) {
+        next = saved->u64("rows", 1)[0];
+        if (!rows.sums().empty()) rows.sums() = saved->f64("sums", rows.sums().size());
+    }
     if (next > output.rows_present())
         throw Error(
             ErrorKind::io,
@@ -95,7 +158,7 @@ void draw_rows(const Context& context, const Target& target, const Options& o,
     Progress progress(context, "draw", o.samples);
     while (next < o.samples) {
         const std::size_t count = std::min(block, o.samples - next);
-        draw_direct(context, target, o.common.seed, next, count, x.data());
+        rows.draw(next, count, x.data());
         output.write(next, count, x.data());
         next += count;
         progress.set(next);
@@ -103,6 +166,7 @@ void draw_rows(const Context& context, const Target& target, const Options& o,
             output.sync(), output.keep();
             TensorFile state;
             state.put("rows", std::vector<std::uint64_t>{next});
+            if (!rows.sums().empty()) state.put("sums", rows.sums());
             checkpoint.save(std::move(state));
         }
         if (progress.interrupted()) progress.throw_interrupted();
@@ -120,11 +184,14 @@ McmcReport draw_chains(const Context& context, const Target& target, const Optio
     return run_mcmc(context, target, options, output);
 }
 
-void put_report(Result& result, const McmcReport& report) {
+void put_report(Result& result, const Target& target, const McmcReport& report) {
     result["acceptance"] = report.acceptance;
     result["r_hat_max"] = report.r_hat_max;
     result["ess_min"] = report.ess_min;
     result["ess_energy"] = report.ess_energy;
+    result["energy_mean"] = report.energy_mean, result["energy_error"] = report.energy_error;
+    if (target.lattice())
+        result["edge_energy"] = report.edge_energy, result["edge_energy_error"] = report.edge_energy_error;
     result["chains"] = report.chains, result["warmup"] = report.warmup, result["thinning"] = report.thinning;
     result["autocorrelation_time"] = report.autocorrelation_time;
     result["step_size"] = report.step_size, result["leapfrog_steps"] = report.leapfrog_steps;
@@ -165,12 +232,13 @@ int run(const Options& o) {
     NpyWriter output = open_output(o, target, checkpoint);
     result["samples"] = o.samples, result["dimension"] = target.dimension(), result["sampler"] = sampler;
     McmcReport report;
-    if (sampler == "direct") {
-        draw_rows(context, target, o, checkpoint, output);
-        result["acceptance"] = 1.0, result["r_hat_max"] = 1.0, result["ess_min"] = o.samples;
+    if (sampler == "direct" || sampler == "exact") {
+        Rows rows(context, target, o, sampler);
+        draw_rows(context, target, o, checkpoint, output, rows);
+        rows.put_report(result, o.samples);
     } else {
         report = draw_chains(context, target, o, sampler, checkpoint, output);
-        put_report(result, report);
+        put_report(result, target, report);
         configuration["chosen"] = {{"chains", report.chains},
                                    {"warmup", report.warmup},
                                    {"thinning", report.thinning},
@@ -188,6 +256,7 @@ int run(const Options& o) {
 const char* const footer =
     R"(Gaussians, mixtures and the two-dimensional toys are drawn directly. Other targets: Hamiltonian Monte Carlo on parallel
 chains (hmc), or on replicas at several temperatures that exchange states (tempering), for targets with barriers.
+Lattices of one axis can be drawn exactly, by transfer matrix, with log Z (exact).
 0 means chosen: chains near N/100, thinning 1.5 autocorrelation times. Rows come chain after chain for each kept state.
 Exit code 4 when R-hat is above 1.05; the samples are kept.
 
@@ -215,8 +284,8 @@ Command draw_command(CLI::App& parent) {
         ->configurable(false);
     command->add_option("-n,--samples", o.samples, "number of samples")->required();
     command->add_option("-o,--output", o.output, "the samples, .npy")->required()->type_name("FILE");
-    command->add_option("--sampler", o.sampler, "auto, direct, hmc or tempering")
-        ->check(CLI::IsMember({"auto", "direct", "hmc", "tempering"}))
+    command->add_option("--sampler", o.sampler, "auto, direct, exact, hmc or tempering")
+        ->check(CLI::IsMember({"auto", "direct", "exact", "hmc", "tempering"}))
         ->capture_default_str();
     command->add_option("--chains", o.chains, "parallel chains, 0: chosen")->capture_default_str();
     command->add_option("--warmup", o.warmup, "iterations discarded, 0: chosen")

@@ -173,6 +173,27 @@ TEST_F(BadInput, TargetsThatAreWrong) {
     expect_error(content, {"draw", path("bad.toml"), "-n", "100", "-o", out()}, {"bad.toml", "sammples"});
 }
 
+TEST_F(BadInput, DrawsThatCannotBeExact) {
+    const std::string sheet = file("sheet.toml",
+                                   "[target]\nkind = \"lattice\"\nshape = [3, 3]\nboundary = \"free\"\n"
+                                   "coupling = 1\nsite = [0, 1]\n"),
+                      gaussian = file("gaussian.toml", "[target]\nkind = \"gaussian\"\nmean = [0]\n"
+                                                       "covariance = [[1]]\n"),
+                      stiff = file("stiff.toml",
+                                   "[target]\nkind = \"lattice\"\nshape = [4]\nboundary = \"free\"\n"
+                                   "coupling = 1e8\nsite = [0, 0, 0, 1]\n");
+    const auto exact = [&](const std::string& target, const Arguments& further = {}) {
+        Arguments all = {"draw", target, "-n", "100", "-o", out(), "--sampler", "exact"};
+        all.insert(all.end(), further.begin(), further.end());
+        return all;
+    };
+    expect_error(usage, exact(sheet), {"--sampler exact", "one axis", "3x3 free"});
+    expect_error(usage, exact(gaussian), {"--sampler exact", "one axis", "gaussian"});
+    expect_error(usage, exact(chain_target(6), {"--chains", "4"}), {"--chains", "exact"});
+    expect_error(usage, exact(chain_target(6), {"--temperatures", "4"}), {"--temperatures", "exact"});
+    expect_error(4, exact(stiff), {"4096"});
+}
+
 TEST_F(BadInput, NoSamplesAskedFor) {
     expect_error(usage, {"draw", chain_target(6), "-n", "0", "-o", out()});
     expect_error(usage, {"sample", model("m.dynkin", 2), "-n", "0", "-o", out()});

@@ -22,6 +22,11 @@ class Determinism : public InFolder {
                 "train.npy",
                 {"train.npy"}};
     }
+    Work draw_exactly(const std::string& samples) {
+        Work work = draw(samples);
+        work.arguments.insert(work.arguments.end(), {"--sampler", "exact"});
+        return work;
+    }
     Work fit(const std::string& samples) {
         succeed(
             {"draw", chain_target(), "-n", samples, "-o", path("in.npy"), "--allow-unconverged", "--quiet"});
@@ -75,6 +80,7 @@ class Determinism : public InFolder {
 };
 
 TEST_F(Determinism, Draw) { expect_same_for_threads_and_batches(draw("3000")); }
+TEST_F(Determinism, DrawExactly) { expect_same_for_threads_and_batches(draw_exactly("3000")); }
 TEST_F(Determinism, Fit) { expect_same_for_threads_and_batches(fit("3000")); }
 TEST_F(Determinism, SampleSde) { expect_same_for_threads_and_batches(sample("sde", "3000")); }
 TEST_F(Determinism, SampleOde) { expect_same_for_threads_and_batches(sample("ode", "3000")); }
@@ -130,6 +136,7 @@ class Interrupted : public Determinism {
 };
 
 TEST_F(Interrupted, Draw) { expect_same_after_interruption(draw("200000")); }
+TEST_F(Interrupted, DrawExactly) { expect_same_after_interruption(draw_exactly("1000000")); }
 TEST_F(Interrupted, Fit) { expect_same_after_interruption(fit("200000")); }
 TEST_F(Interrupted, SampleSde) { expect_same_after_interruption(sample("sde", "200000")); }
 TEST_F(Interrupted, SampleOde) { expect_same_after_interruption(sample("ode", "100000")); }
