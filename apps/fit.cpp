@@ -4,6 +4,7 @@
 #include "engine/error.h"
 #include "engine/model_file.h"
 #include "engine/target.h"
+#include "fit_energy.h"
 #include "run_state.h"
 #include <algorithm>
 #include <charconv>
@@ -21,7 +22,8 @@ struct Options {
     std::size_t level_pairs = 1'000'000;
     int degree = 0, total_degree = 0, time_nodes = 32, dequantise = 0;
     double t_min = -1, t_end = -1, reference_scale = 0.6;
-    bool drop_constant = false;
+    bool drop_constant = false, from_energy = false;
+    std::size_t rows = 0;
 };
 
 std::vector<std::size_t> parse_shape(const std::string& text) {
@@ -63,7 +65,7 @@ void use_target(const Options& options, const SampleFile& data, FitOptions& fit)
     fit.known_even = target.even();
 }
 
-FitOptions resolve(const Options& options, const SampleFile& data) {
+FitOptions resolve(const Options& options, const SampleFile* data) {
     FitOptions fit;
     if (options.process != "auto")
         fit.process = options.process == "ou" ? ReferenceKind::hermite : ReferenceKind::fitted;
@@ -82,7 +84,7 @@ FitOptions resolve(const Options& options, const SampleFile& data) {
     fit.drop_constant = options.drop_constant, fit.dequantise = options.dequantise;
     fit.single_precision = options.precision == "float32";
     fit.seed = options.common.seed, fit.batch = batch_from_environment();
-    if (!options.target.empty()) use_target(options, data, fit);
+    if (data && !options.target.empty()) use_target(options, *data, fit);
     if (!options.lattice.empty()) {
         Lattice lattice{parse_shape(options.lattice), Boundary::free};
         if (options.boundary == "periodic") lattice.boundary = Boundary::periodic;
@@ -134,13 +136,19 @@ void put_figures(Result& result, const FitReport& report, const Model& model) {
 }
 
 int run(const Options& options) {
+    require(options.samples.empty() == options.from_energy, ErrorKind::usage,
+            "fit: expected either training samples or --from-energy");
+    require(options.rows == 0 || options.from_energy, ErrorKind::usage, "-n: goes with --from-energy");
+    if (options.from_energy)
+        return run_energy_fit(options.common, options.target, options.output, options.rows,
+                              resolve(options, nullptr), configuration_of(options));
     const Context context = make_context(options.common);
     Result result("fit", options.common, context);
     result.stage("fit");
     require_distinct(options.output, {options.samples, options.target});
     require_writable(options.output);
     const SampleFile data(options.samples);
-    FitOptions fit_options = resolve(options, data);
+    FitOptions fit_options = resolve(options, &data);
     nlohmann::ordered_json identity = configuration_of(options);
     identity["input"] = data.fingerprint();
     fit_options.checkpoint = checkpoint_of(options.output, identity, options.common, context);
@@ -168,6 +176,7 @@ time node. Rows stream from the file three times; memory does not grow with thei
 Examples:
   dynkin fit train.npy -o model.dynkin --target target.toml
   dynkin fit train.npy -o model.dynkin --lattice 8x8 --boundary periodic
+  dynkin fit --target target.toml --from-energy -o model.dynkin
   dynkin fit digits.npy -o digits.dynkin --dequantise 17 --drop-constant --pairs all:1)";
 
 void add_basis_flags(CLI::App& command, Options& o) {
@@ -213,11 +222,13 @@ Command fit_command(CLI::App& parent) {
     auto options = std::make_shared<Options>();
     Options& o = *options;
     command->add_option("samples", o.samples, "training samples, .npy of shape (N, d) or (N, *lattice)")
-        ->required()
         ->type_name("FILE");
     command->add_option("-o,--output", o.output, "the model")->required()->type_name("FILE");
     auto* target =
         command->add_option("--target", o.target, "target: gives lattice and symmetry")->type_name("TOML");
+    command->add_flag("--from-energy", o.from_energy, "no samples: from the energy of --target alone");
+    command->add_option("-n,--rows", o.rows, "rows of each set of --from-energy, 0: 20000")
+        ->capture_default_str();
     command->add_option("--lattice", o.lattice, "sides of the lattice, e.g. 16 or 8x8")->excludes(target);
     command->add_option("--boundary", o.boundary, "of --lattice; periodic: all sites are equivalent")
         ->check(CLI::IsMember({"periodic", "free", "zero"}))

@@ -1,6 +1,7 @@
 // dynkin.h - the whole public interface.
 #pragma once
 #include "context.h"
+#include "energy_fit.h"
 #include "error.h"
 #include "fit.h"
 #include "mcmc.h"

@@ -23,6 +23,7 @@ enum class Stream : std::uint32_t {
     resample = 12,      ///< weigh: offset of systematic resampling
     exact_draw = 13,    ///< draw: chains by transfer matrix; step = site, slot = attempt
     level_pairs = 20,   ///< fit: which places of the lattice a row gives to the training pairs of a level
+    energy_fit = 21,    ///< fit: resampling, samples and reflections of a fit from the energy; step = round
     test = 1000,        ///< tests only
 };
 
