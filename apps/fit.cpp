@@ -54,6 +54,20 @@ double parse_ridge(const std::string& text) {
     return value;
 }
 
+void use_levels(const Options& options, FitOptions& fit) {
+    const std::string& text = options.levels;
+    fit.structure = text == "auto"   ? Structure::automatic
+                    : text == "flat" ? Structure::flat
+                                     : Structure::levels;
+    if (text == "auto" || text == "flat" || text == "all") return;
+    const auto [end, status] = std::from_chars(text.data(), text.data() + text.size(), fit.halvings);
+    if (status != std::errc{} || end != text.data() + text.size() || fit.halvings < 1 || fit.halvings > 20)
+        throw Error(
+            ErrorKind::usage,
+            fmt::format("--levels: expected auto, flat, all or a number of halvings from 1 to 20, got '{}'",
+                        text));
+}
+
 /// Lattice and symmetry from the target, if one is given; its dimension must be the data's.
 void use_target(const Options& options, const SampleFile& data, FitOptions& fit) {
     const Target target = read_target(options.target);
@@ -75,9 +89,7 @@ FitOptions resolve(const Options& options, const SampleFile* data) {
                    : options.symmetry == "none" ? Symmetry::none
                                                 : Symmetry::automatic;
     fit.ridge = parse_ridge(options.ridge);
-    fit.structure = options.levels == "auto"   ? Structure::automatic
-                    : options.levels == "flat" ? Structure::flat
-                                               : Structure::levels;
+    use_levels(options, fit);
     fit.level_pairs = options.level_pairs;
     fit.time_nodes = options.time_nodes, fit.t_min = options.t_min, fit.t_end = options.t_end;
     fit.reference_scale = options.reference_scale;
@@ -128,6 +140,8 @@ void put_figures(Result& result, const FitReport& report, const Model& model) {
     result["product_residual"] = report.product_residual, result["outside_box"] = report.outside;
     result["ridge"] = report.ridge, result["ridges_raised"] = report.ridges_raised;
     result["condition"] = report.condition, result["heldout_loss"] = report.heldout_loss;
+    result["structure"] =
+        fmt::format("{} ({})", model.levels.empty() ? "flat" : "levels", report.structure_reason);
     result["max_correlation"] = report.max_correlation;
     if (!model.blocks.empty())
         result["t_min"] = model.blocks.front().t_min, result["t_end"] = model.blocks.front().t_end;
@@ -201,8 +215,14 @@ void add_basis_flags(CLI::App& command, Options& o) {
     command.add_option("--reference-scale", o.reference_scale, "scale of the fitted potential")
         ->check(CLI::Range(0.05, 2.0))
         ->capture_default_str();
-    command.add_option("--levels", o.levels, "auto, flat or levels")->capture_default_str();
-    command.add_option("--level-pairs", o.level_pairs, "at most so many training pairs a level")->capture_default_str();
+    command
+        .add_option("--levels", o.levels,
+                    "flat: one joint diffusion; all: levels from coarse to fine; N: N halvings of a flat "
+                    "sublattice; auto: by "
+                    "held-out log-likelihood")
+        ->capture_default_str();
+    command.add_option("--level-pairs", o.level_pairs, "at most so many training pairs a level")
+        ->capture_default_str();
     command.add_option("--ridge", o.ridge, "ridge, or auto: by held-out score-matching loss")
         ->capture_default_str();
     command.add_option("--time-nodes", o.time_nodes, "intervals between solved times")

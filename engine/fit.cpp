@@ -22,6 +22,14 @@ double seconds_since(Clock::time_point start) {
 
 } // namespace
 
+/// The larger of the correlations of z_i, z_j and of their squares.
+Array<double> Fitter::dependence() const {
+    Array<double> out(marginal_.correlation.rows(), marginal_.correlation.cols());
+    for (size_t k = 0; k < out.size(); ++k)
+        out[k] = std::max(std::abs(marginal_.correlation[k]), std::abs(marginal_.square_correlation[k]));
+    return out;
+}
+
 void Fitter::choose_basis() {
     Block& b = block();
     const int d = model_.dimension(), degree = b.basis.degree;
@@ -37,21 +45,17 @@ void Fitter::choose_basis() {
     } else
         rules = parse_pair_rules(
             b.reference.families.front().kind == ReferenceKind::hermite ? "all:1" : "dependent:2,all:1");
-    Array<double> dependence(marginal_.correlation.rows(), marginal_.correlation.cols());
-    for (size_t k = 0; k < dependence.size(); ++k)
-        dependence[k] =
-            std::max(std::abs(marginal_.correlation[k]), std::abs(marginal_.square_correlation[k]));
     auto pairs =
-        select_pairs(model_.view.kept, rules, options_.lattice ? &*options_.lattice : nullptr, dependence);
+        select_pairs(model_.view.kept, rules, options_.lattice ? &*options_.lattice : nullptr, dependence());
     for (const Pair& pair : pairs)
         if (2 * pair.degree > b.reference.families.front().top_degree())
             throw Error(ErrorKind::usage,
                         fmt::format("pairs: degree {} needs --degree at least {}", pair.degree, pair.degree));
     b.basis = make_index_set(d, degree, std::move(pairs), total, even_);
     const size_t needed = 10 * static_cast<size_t>(b.basis.max_degree());
-    if (data_.rows() < needed)
+    if (rows() < needed)
         reject(fmt::format("expected at least {} samples for a basis of degree {}, got {}", needed,
-                           b.basis.max_degree(), data_.rows()));
+                           b.basis.max_degree(), rows()));
     for (const Family& family : b.reference.families) {
         tables_.push_back(product_tables(family, b.basis.max_degree()));
         report_.product_residual = std::max(report_.product_residual, tables_.back().residual);
@@ -76,7 +80,7 @@ void Fitter::choose_times() {
 
 void Fitter::save_moments(const MomentSums& sums) {
     TensorFile state;
-    state.metadata["stage"] = "moments";
+    state.metadata["stage"] = "moments", state.metadata["structure_reason"] = report_.structure_reason;
     state.put("train", sums.train), state.put("test", sums.test);
     state.put("rows", std::vector<std::uint64_t>{sums.train_rows, sums.test_rows, sums.next_row});
     checkpoint_.save(std::move(state));
@@ -91,7 +95,7 @@ void Fitter::compute_moments() {
     }
     const std::uint64_t resumed_at = sums_.next_row;
     const size_t d = static_cast<size_t>(model_.dimension());
-    SampleSource source{data_.rows(), [&](size_t first, size_t count, double* z) {
+    SampleSource source{rows(), [&](size_t first, size_t count, double* z) {
                             model_.view.read(data_, first, count, z);
                             for (size_t n = 0; n < count; ++n)
                                 for (size_t j = 0; j < d; ++j)
@@ -107,7 +111,7 @@ void Fitter::compute_moments() {
     };
     accumulate_moments(context_, *plan_, block().reference, source, options, sums_);
     report_.moment_seconds = seconds_since(start);
-    report_.moment_gflops = 2e-9 * plan_->multiply_adds() * static_cast<double>(data_.rows() - resumed_at) /
+    report_.moment_gflops = 2e-9 * plan_->multiply_adds() * static_cast<double>(rows() - resumed_at) /
                             std::max(report_.moment_seconds, 1e-9);
     if (report_.moment_seconds > 2 && checkpoint_.enabled()) save_moments(sums_);
 }
@@ -203,10 +207,11 @@ void Fitter::solve() {
 }
 
 void Fitter::describe() {
-    model_.training_rows = static_cast<double>(data_.rows());
-    report_.samples = data_.rows(), report_.dimension = static_cast<size_t>(model_.dimension());
+    model_.training_rows = static_cast<double>(rows());
+    report_.samples = rows(), report_.dimension = static_cast<size_t>(model_.dimension());
     nlohmann::ordered_json j;
     j["structure"] = model_.levels.empty() ? "flat" : "levels";
+    j["structure_reason"] = report_.structure_reason;
     j["symmetry"] = even_ ? "even" : "none";
     j["lattice"] = options_.lattice ? options_.lattice->describe() : "none";
     if (!model_.blocks.empty()) {
@@ -230,7 +235,7 @@ void Fitter::describe() {
                                {"ridge", level.ridge},
                                {"heldout", level.heldout}});
     j["drop_constant"] = options_.drop_constant, j["dequantise"] = options_.dequantise;
-    j["seed"] = options_.seed, j["samples"] = data_.rows();
+    j["seed"] = options_.seed, j["samples"] = rows();
     model_.configuration = j.dump();
 }
 

@@ -27,6 +27,9 @@ struct FitOptions {
     Symmetry symmetry = Symmetry::automatic;
     bool known_even = false;                    ///< automatic: the target is known to be even
     Structure structure = Structure::automatic; ///< automatic: by held-out log-likelihood
+    /// Levels on a lattice: so many halvings from a sublattice of spacing 2^halvings, which is drawn by a
+    /// flat block. Negative: from single sites, as far as correlations reach.
+    int halvings = -1;
     double level_reach = 0; ///< levels: lattice distance beyond which sites are independent, 0: measured
     std::size_t level_pairs = 1'000'000; ///< levels: at most so many training pairs (row, site) each
     double ridge = -1;             ///< < 0: by held-out score-matching loss (levels: by held-out likelihood)
@@ -67,10 +70,10 @@ struct FitReport {
     double moment_seconds = 0, moment_gflops = 0, solve_seconds = 0;
 };
 
-/// Fits a flat model. Rows stream three times; memory does not grow with N. Throws Error(input) for a
-/// constant column (unless dropped), duplicated columns, fewer samples than the basis needs, more than 1e-4
-/// of the data outside the box of a fitted reference that was asked for; Error(numerical) for a system that
-/// cannot be solved; Interrupted after the checkpoint is written.
+/// Fits a model. Rows stream three times, and once more a level; memory does not grow with N. Throws
+/// Error(input) for a constant column (unless dropped), duplicated columns, fewer samples than the basis
+/// needs, more than 1e-4 of the data outside the box of a fitted reference that was asked for;
+/// Error(numerical) for a system that cannot be solved; Interrupted after the checkpoint is written.
 Model fit(const Context& context, const SampleFile& data, const FitOptions& options,
           FitReport* report = nullptr);
 

@@ -41,8 +41,11 @@ void Fitter::choose_columns() {
     view.columns = data_.cols();
     view.levels = options_.dequantise, view.seed = options_.seed;
     view.constant.assign(view.columns, 0);
-    view.kept.resize(view.columns);
-    std::iota(view.kept.begin(), view.kept.end(), 0);
+    view.kept = part_.columns;
+    if (view.kept.empty()) {
+        view.kept.resize(view.columns);
+        std::iota(view.kept.begin(), view.kept.end(), 0);
+    }
     model_.sample_shape = data_.sample_shape();
     if (options_.lattice && options_.lattice->sites() != view.columns)
         throw Error(ErrorKind::input,
@@ -50,24 +53,25 @@ void Fitter::choose_columns() {
                                 options_.lattice->sites(), options_.lattice->describe(), view.columns));
     DataView raw = view;
     raw.levels = 0; // a pixel is constant before noise is added
-    columns_ = column_statistics(context_, data_, raw);
+    columns_ = column_statistics(context_, data_, raw, rows());
     std::vector<int> kept;
-    for (size_t j = 0; j < view.columns; ++j) {
-        if (columns_.max[j] > columns_.min[j]) {
-            kept.push_back(static_cast<int>(j));
+    for (size_t k = 0; k < view.kept.size(); ++k) {
+        const size_t j = static_cast<size_t>(view.kept[k]);
+        if (columns_.max[k] > columns_.min[k]) {
+            kept.push_back(view.kept[k]);
             continue;
         }
         if (!options_.drop_constant)
             reject(fmt::format(
                 "column {} is constant ({}): expected every column to vary (--drop-constant leaves such "
                 "columns out of the model)",
-                j, columns_.min[j]));
-        view.constant[j] = view.levels ? (columns_.min[j] + 0.5) / view.levels : columns_.min[j];
+                j, columns_.min[k]));
+        view.constant[j] = view.levels ? (columns_.min[k] + 0.5) / view.levels : columns_.min[k];
     }
     if (kept.empty()) reject("every column is constant");
-    report_.dropped = view.columns - kept.size();
+    report_.dropped = view.kept.size() - kept.size();
     view.kept = std::move(kept);
-    if (view.levels || report_.dropped) columns_ = column_statistics(context_, data_, view);
+    if (view.levels || report_.dropped) columns_ = column_statistics(context_, data_, view, rows());
 }
 
 void Fitter::pool_scales() {
@@ -103,7 +107,7 @@ void Fitter::marginals() {
     even_ = options_.symmetry == Symmetry::even ||
             (options_.symmetry == Symmetry::automatic && options_.known_even);
     pool_scales();
-    marginal_ = marginal_statistics(context_, data_, model_.view, model_.standardization);
+    marginal_ = marginal_statistics(context_, data_, model_.view, model_.standardization, rows());
     check_duplicates();
     const auto& c = marginal_.correlation;
     for (size_t i = 0; i < c.rows(); ++i)
@@ -120,11 +124,11 @@ void Fitter::choose_symmetry() {
         report_.even = even_;
         return;
     }
-    const double rows = static_cast<double>(data_.rows()), d = static_cast<double>(marginal_.sums.size());
+    const double samples = static_cast<double>(rows()), d = static_cast<double>(marginal_.sums.size());
     double worst = 0;
     for (size_t j = 0; j < marginal_.sums.size(); ++j) {
         const auto& s = marginal_.sums[j].power;
-        worst = std::max(worst, std::abs(columns_.mean[j] / columns_.sd[j]) * std::sqrt(rows));
+        worst = std::max(worst, std::abs(columns_.mean[j] / columns_.sd[j]) * std::sqrt(samples));
         worst = std::max(worst, std::abs(s[3] - 3 * s[1]) / std::sqrt(s[6] - 6 * s[4] + 9 * s[2]));
     }
     const auto& odd = marginal_.odd_correlation;
@@ -133,15 +137,15 @@ void Fitter::choose_symmetry() {
         for (size_t j = 0; j < odd.cols(); ++j)
             if (i != j) worst = std::max(worst, std::abs(odd(i, j)) * scale);
     const double allowed = std::sqrt(2 * std::log((2 * d + d * (d - 1)) / 0.01)); // of so many normal numbers
-    even_ = rows >= 1000 && worst < allowed;
+    even_ = samples >= 1000 && worst < allowed;
     report_.even = even_;
     report_.symmetry_reason =
-        rows < 1000 ? "fewer than 1000 samples"
-                    : fmt::format("measured: largest odd moment {:.1f} standard errors, {:.1f} allowed",
-                                  worst, allowed);
+        samples < 1000 ? "fewer than 1000 samples"
+                       : fmt::format("measured: largest odd moment {:.1f} standard errors, {:.1f} allowed",
+                                     worst, allowed);
     if (even_) {
         pool_scales();
-        marginal_ = marginal_statistics(context_, data_, model_.view, model_.standardization);
+        marginal_ = marginal_statistics(context_, data_, model_.view, model_.standardization, rows());
     }
 }
 
@@ -171,12 +175,12 @@ void Fitter::choose_reference() {
     if (!hermite) {
         use_fitted_reference(std::move(pooled));
         report_.outside = count_outside();
-        const bool heavy = static_cast<double>(report_.outside) > 1e-4 * static_cast<double>(data_.rows());
+        const bool heavy = static_cast<double>(report_.outside) > 1e-4 * static_cast<double>(rows());
         if (heavy && options_.process)
             reject(fmt::format("{} of {} samples lie outside the box of the fitted reference, expected at "
                                "most 1e-4 of them: "
                                "heavy tails, use --process ou",
-                               report_.outside, data_.rows()));
+                               report_.outside, rows()));
         if (heavy) use_hermite_reference();
     } else
         use_hermite_reference();
@@ -233,8 +237,8 @@ size_t Fitter::count_outside() const {
     if (inside) return 0;
     size_t outside = 0;
     Array<double> x(batch, d);
-    for (size_t first = 0; first < data_.rows(); first += batch) {
-        const size_t count = std::min(batch, data_.rows() - first);
+    for (size_t first = 0; first < rows(); first += batch) {
+        const size_t count = std::min(batch, rows() - first);
         model_.view.read(data_, first, count, x.data());
         for (size_t n = 0; n < count; ++n) {
             bool out = false;

@@ -1,16 +1,85 @@
 // fit_levels.cpp - fit() of a multilevel model: which levels, their training pairs, one after another.
 #include "../kernels/philox.h"
 #include "fitter.h"
+#include "model_tensors.h"
 #include "parallel.h"
 #include "progress.h"
 #include "random.h"
+#include "sampler.h"
 #include <algorithm>
 #include <cmath>
 #include <fmt/core.h>
+#include <nlohmann/json.hpp>
 
 namespace dynkin {
 
-bool Fitter::use_levels() { return options_.structure == Structure::levels; }
+bool Fitter::use_levels() {
+    std::string& why = report_.structure_reason;
+    if (saved_) { // as it was decided before the interruption
+        why = saved_->text("structure_reason");
+        return saved_->text("stage") == "levels";
+    }
+    const int d = model_.dimension();
+    if (options_.structure != Structure::automatic) {
+        why = "asked for";
+        return options_.structure == Structure::levels;
+    }
+    if (d <= 3)
+        why = "one joint basis holds three coordinates";
+    else if (options_.pairs || options_.total_degree || options_.process)
+        why = "a joint basis was asked for";
+    else if (rows() < 1000)
+        why = "fewer than 1000 samples";
+    else if (d > 128) {
+        why = "a joint basis would be too large";
+        return true;
+    } else
+        return compare_structures();
+    return false;
+}
+
+/// Mean log q of rows [trained, trained + tested) under a model of the first `trained` ones; -inf when it
+/// cannot be fitted or leaves more than one row in a hundred out.
+double Fitter::heldout(Structure structure, size_t trained, size_t tested, std::string& what) const {
+    FitOptions options = options_;
+    options.structure = structure, options.checkpoint = {};
+    options.level_pairs = std::min<size_t>(options.level_pairs, 200'000);
+    options.symmetry = even_ ? Symmetry::even : Symmetry::none;
+    FitReport report;
+    std::optional<Model> model;
+    try {
+        model = Fitter(context_, data_, options, report, Part{trained, part_.columns}).run();
+    } catch (const Error& error) {
+        if (error.kind() == ErrorKind::usage) throw;
+        what = error.what();
+        return -INFINITY;
+    }
+    std::vector<double> x(tested * static_cast<size_t>(model_.dimension()));
+    model_.view.read(data_, trained, tested, x.data());
+    double sum = 0, finite = 0;
+    for (double log_q : log_density(context_, *model, tested, x.data()))
+        if (std::isfinite(log_q)) sum += log_q, finite += 1;
+    what = fmt::format("{:.2f}", sum / finite);
+    if (finite < 0.99 * static_cast<double>(tested)) {
+        what = fmt::format("none ({} of {} rows beyond the model)", static_cast<double>(tested) - finite,
+                           tested);
+        return -INFINITY;
+    }
+    return sum / finite;
+}
+
+bool Fitter::compare_structures() {
+    const size_t trained = std::min<size_t>(20'000, rows() / 10 * 9),
+                 tested = std::min<size_t>(2'000, rows() - trained);
+    std::string flat, levels;
+    const double of_flat = heldout(Structure::flat, trained, tested, flat),
+                 of_levels = heldout(Structure::levels, trained, tested, levels);
+    report_.structure_reason = fmt::format("held-out log q of {} rows after {} others: levels {}, flat {}",
+                                           tested, trained, levels, flat);
+    if (!std::isfinite(of_flat) && !std::isfinite(of_levels))
+        reject("no model can be fitted: flat: " + flat + "; levels: " + levels);
+    return of_levels > of_flat;
+}
 
 /// The lattice distance at which correlations have fallen below 0.02.
 double Fitter::measured_reach() const {
@@ -33,21 +102,21 @@ double Fitter::measured_reach() const {
 /// Held out: every fifth row.
 LevelPairs Fitter::collect_pairs(const LevelPlan& plan) const {
     const size_t width = static_cast<size_t>(plan.slots) + 1, places = plan.training.size() / width,
-                 rows = data_.rows();
-    const std::uint64_t most = std::min<std::uint64_t>(options_.level_pairs, std::uint64_t{rows} * places);
+                 total = rows();
+    const std::uint64_t most = std::min<std::uint64_t>(options_.level_pairs, std::uint64_t{total} * places);
     const auto upto = [&](size_t row) {
         return static_cast<size_t>(
-            static_cast<double>(row) / static_cast<double>(rows) * static_cast<double>(most) + 0.5);
+            static_cast<double>(row) / static_cast<double>(total) * static_cast<double>(most) + 0.5);
     };
     LevelPairs pairs;
-    for (size_t n = 0; n < rows; ++n) pairs.train += n % 5 == 4 ? 0 : upto(n + 1) - upto(n);
-    pairs.values = Array<float>(width, upto(rows));
+    for (size_t n = 0; n < total; ++n) pairs.train += n % 5 == 4 ? 0 : upto(n + 1) - upto(n);
+    pairs.values = Array<float>(width, upto(total));
     const size_t d = static_cast<size_t>(model_.dimension()),
                  batch = std::max<size_t>(1, (size_t{1} << 20) / d);
     std::vector<double> x(batch * d);
     size_t train = 0, test = pairs.train;
-    for (size_t first = 0; first < rows; first += batch) {
-        const size_t count = std::min(batch, rows - first);
+    for (size_t first = 0; first < total; first += batch) {
+        const size_t count = std::min(batch, total - first);
         model_.view.read(data_, first, count, x.data());
         for (size_t n = first; n < first + count; ++n) {
             const size_t share = upto(n + 1) - upto(n);
@@ -68,31 +137,92 @@ LevelPairs Fitter::collect_pairs(const LevelPlan& plan) const {
     return pairs;
 }
 
+LevelPlans Fitter::plan_levels() const {
+    if (!on_lattice()) return dependence_levels(dependence(), 8);
+    LatticePlanOptions options;
+    options.homogeneous = options_.reflection_symmetric || options_.lattice->boundary == Boundary::periodic;
+    options.reflections = options_.reflection_symmetric;
+    options.halvings = options_.halvings;
+    if (options_.lattice->shape.size() > 1) options.reach = measured_reach();
+    return lattice_levels(*options_.lattice, options);
+}
+
+/// The block that is drawn before the levels: a flat model of its coordinates alone.
+void Fitter::fit_first(const std::vector<int>& coordinates) {
+    FitOptions options = options_;
+    options.structure = Structure::flat, options.checkpoint = {}, options.lattice = {};
+    options.symmetry = even_ ? Symmetry::even : Symmetry::none;
+    if (!options.pairs && coordinates.size() > 3) options.pairs = parse_pair_rules("dependent:3,all:1");
+    Part part{part_.rows, {}};
+    for (int j : coordinates) part.columns.push_back(model_.view.kept[static_cast<size_t>(j)]);
+    FitReport report;
+    Model first = Fitter(context_, data_, options, report, std::move(part)).run();
+    Block& block = model_.blocks.emplace_back(std::move(first.blocks.front()));
+    for (size_t k = 0; k < coordinates.size(); ++k) {
+        const size_t j = static_cast<size_t>(coordinates[k]);
+        model_.standardization.mean[j] = first.standardization.mean[k];
+        model_.standardization.scale[j] = first.standardization.scale[k];
+        block.coordinates[k] = coordinates[k];
+    }
+    model_.default_steps = first.default_steps;
+    report_.basis_size = report.basis_size, report_.moments = report.moments, report_.ridge = report.ridge;
+    report_.condition = report.condition, report_.reference = report.reference;
+    report_.lambda_1 = report.lambda_1, report_.ridges_raised = report.ridges_raised;
+}
+
+void Fitter::save_levels() {
+    TensorFile state;
+    state.metadata["stage"] = "levels", state.metadata["structure_reason"] = report_.structure_reason;
+    nlohmann::json reports = nlohmann::json::array();
+    for (const LevelReport& r : report_.levels)
+        reports.push_back({r.name, r.descriptors, r.targets, r.pairs, r.basis_size, r.regression,
+                           r.conditioning_degree, r.ridges_raised, r.steps, r.ridge, r.condition, r.heldout,
+                           r.tried});
+    state.metadata["reports"] = reports.dump();
+    put_levels(state, model_.levels);
+    checkpoint_.save(std::move(state));
+}
+
+void Fitter::restore_levels() {
+    model_.levels = read_levels(*saved_, model_.dimension());
+    for (const auto& r : nlohmann::json::parse(saved_->text("reports")))
+        report_.levels.push_back(
+            {r[0], r[1], r[2], r[3], r[4], r[5], r[6], r[7], r[8], r[9], r[10], r[11], r[12]});
+    saved_.reset();
+}
+
 void Fitter::fit_levels() {
-    const bool homogeneous =
-        options_.reflection_symmetric || options_.lattice->boundary == Boundary::periodic;
-    const auto plans =
-        lattice_levels(*options_.lattice, homogeneous, options_.reflection_symmetric, measured_reach());
-    model_.lattice = options_.lattice;
+    const LevelPlans plans = plan_levels();
+    if (on_lattice()) model_.lattice = options_.lattice;
+    if (!plans.first.empty()) fit_first(plans.first);
+    if (saved_) restore_levels();
     LevelOptions options;
     options.even = even_, options.ridge = options_.ridge, options.degree = options_.degree,
     options.t_end = options_.t_end;
-    Progress progress(context_, "levels", plans.size());
-    for (const LevelPlan& plan : plans) {
-        report_.levels.emplace_back();
-        model_.levels.push_back(
-            fit_level(context_, plan, collect_pairs(plan), options, report_.levels.back()));
-        model_.default_steps = std::max(model_.default_steps, model_.levels.back().steps);
-        progress.advance(1);
-        const LevelReport& r = report_.levels.back();
-        if (getenv("DYNKIN_TRACE")) {
-            fmt::print(stderr,
-                       "{:12s} stage {:2d} targets {:4d} pairs {:8d} slots {:2d} K {:4d} {} sd {:.4f} ridge "
-                       "{:g} heldout {:.5f}\n",
-                       r.name, plan.stage, r.targets, r.pairs, plan.slots, r.basis_size, r.descriptors,
-                       model_.levels.back().scale, r.ridge, r.heldout);
-            for (auto& [n, v] : r.tried) fmt::print(stderr, "      {} {:.5f}\n", n, v);
+    Progress progress(context_, "levels", plans.levels.size());
+    progress.set(model_.levels.size());
+    while (model_.levels.size() < plans.levels.size()) {
+        const LevelPlan& plan = plans.levels[model_.levels.size()];
+        LevelReport report;
+        try {
+            model_.levels.push_back(fit_level(context_, plan, collect_pairs(plan), options, report));
+        } catch (const Interrupted&) {
+            if (checkpoint_.enabled()) save_levels();
+            throw;
+        } catch (const Error& error) {
+            throw Error(error.kind(), fmt::format("{}: {}", data_.path().string(), error.what()));
         }
+        report_.levels.push_back(std::move(report));
+        progress.advance(1);
+        if (checkpoint_.enabled() && (checkpoint_.due() || context_.interrupt_signal())) save_levels();
+        if (const int signal = context_.interrupt_signal()) throw Interrupted(signal);
+    }
+    for (const Level& level : model_.levels)
+        model_.default_steps = std::max(model_.default_steps, level.steps);
+    for (const LevelReport& r : report_.levels) {
+        report_.basis_size += r.basis_size, report_.ridges_raised += r.ridges_raised;
+        report_.condition = std::max(report_.condition, r.condition);
+        report_.ridge = std::max(report_.ridge, r.ridge);
     }
 }
 

@@ -5,6 +5,7 @@
 #include "fit.h"
 #include "gram.h"
 #include "level_fit.h"
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <utility>
@@ -17,8 +18,16 @@ using std::size_t;
 /// Everything that fit() learns on its way; the stages below fill it in order.
 class Fitter {
   public:
+    /// What is fitted: the first `rows` of the file, and only these columns (none given: all).
+    struct Part {
+        size_t rows = SIZE_MAX;
+        std::vector<int> columns = {};
+    };
     Fitter(const Context& context, const SampleFile& data, const FitOptions& options, FitReport& report)
-        : context_(context), data_(data), options_(options), report_(report),
+        : Fitter(context, data, options, report, Part{}) {}
+    Fitter(const Context& context, const SampleFile& data, const FitOptions& options, FitReport& report,
+           Part part)
+        : context_(context), data_(data), options_(options), report_(report), part_(std::move(part)),
           checkpoint_(options.checkpoint) {}
 
     Model run() {
@@ -40,8 +49,19 @@ class Fitter {
     }
     Block& block() { return model_.blocks.front(); }
 
+    size_t rows() const { return std::min(part_.rows, data_.rows()); }
+    Array<double> dependence() const;
+    bool on_lattice() const {
+        return options_.lattice && model_.view.kept.size() == options_.lattice->sites();
+    }
+
     bool use_levels();
+    bool compare_structures();
+    double heldout(Structure structure, size_t trained, size_t tested, std::string& what) const;
     void fit_levels();
+    void fit_first(const std::vector<int>& coordinates);
+    void save_levels();
+    void restore_levels();
     void fit_block() {
         choose_reference();
         choose_basis();
@@ -49,6 +69,7 @@ class Fitter {
         compute_moments();
         solve();
     }
+    LevelPlans plan_levels() const;
     LevelPairs collect_pairs(const LevelPlan& plan) const;
     double measured_reach() const;
 
@@ -75,6 +96,7 @@ class Fitter {
     const SampleFile& data_;
     const FitOptions& options_;
     FitReport& report_;
+    Part part_;
     Checkpoint checkpoint_;
     std::optional<TensorFile> saved_;
     Model model_;

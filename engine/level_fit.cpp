@@ -234,7 +234,7 @@ void choose_reference(const LevelPairs& pairs, const LevelOptions& options, Leve
         sums.low_quantile = -sums.high_quantile;
     }
     const PotentialFit fit = fit_potential(sums, options.reference_scale, options.even);
-    level.family = fitted_family(fit.potential, fit.lo, fit.hi, std::max(kTopDegree, 3 * level.degree),
+    level.family = fitted_family(fit.potential, fit.lo, fit.hi, std::max(kTopDegree, 2 * level.degree),
                                  level.degree > 8 ? 96 : 48);
 }
 
@@ -343,14 +343,29 @@ LevelMoments level_moments(const Context& context, const Level& level, const Lev
     const auto table = function_table<double>(level.family);
     const auto& kernels = kernels::moment_kernels<double>(context.isa());
     const PairReader reader(level, pairs);
-    const auto empty = [&] { return LevelMoments{p, Array<double>(r, p * p), Array<double>(r, p), 0}; };
-    std::vector<LevelMoments> part(kGroups);
+    // Each block of sums is one matrix product a tile: rows (k, alpha), columns beta.
+    struct Block {
+        size_t first_k, step, a, a_end, b, b_end;
+        size_t degrees(size_t top) const { return (top - first_k + step - 1) / step; }
+    };
+    std::vector<Block> blocks;
+    if (!parity)
+        blocks = {{0, 1, 0, p, 0, p}};
+    else
+        blocks = {{0, 2, 0, even, 0, even}, {0, 2, even, p, even, p}, {1, 2, 0, even, even, p}};
+    std::erase_if(blocks, [](const Block& x) { return x.a == x.a_end || x.b == x.b_end; });
+    size_t largest = 0, total = 0;
+    for (const Block& x : blocks) {
+        largest = std::max(largest, x.degrees(r) * (x.a_end - x.a));
+        total += x.degrees(r) * (x.a_end - x.a) * (x.b_end - x.b);
+    }
+    Array<double> part(kGroups, total + r * p);
     const size_t tiles = (last - first + kMomentTile - 1) / kMomentTile;
     parallel_for(context.threads(), kGroups, [&](size_t g, size_t) {
-        part[g] = empty();
         if (context.interrupt_signal()) return;
         std::vector<double> z(kMomentTile), phi(r * kMomentTile),
-            monomials(level.transform.cols() * kMomentTile), psi(p * kMomentTile), product(p * kMomentTile);
+            monomials(level.transform.cols() * kMomentTile), psi(p * kMomentTile),
+            product(largest * kMomentTile);
         for (size_t t = g * tiles / kGroups; t < (g + 1) * tiles / kGroups; ++t) {
             const size_t at = first + t * kMomentTile, rows = std::min<size_t>(kMomentTile, last - at);
             reader.z(at, rows, z.data());
@@ -358,39 +373,36 @@ LevelMoments level_moments(const Context& context, const Level& level, const Lev
             std::fill_n(phi.data(), rows, 1.0), std::fill(phi.data() + rows, phi.data() + kMomentTile, 0.0);
             reader.monomials(at, rows, monomials.data());
             reader.psi(monomials.data(), psi.data());
-            // result[a][b] += sum_n phi_r psi_a psi_b, a and b in the given ranges
-            const auto accumulate = [&](size_t k, size_t a, size_t a_end, size_t b, size_t b_end) {
-                if (a == a_end || b == b_end) return;
-                const double* f = &phi[k * kMomentTile];
-                for (size_t c = a; c < a_end; ++c)
-                    for (size_t n = 0; n < kMomentTile; ++n)
-                        product[c * kMomentTile + n] = f[n] * psi[c * kMomentTile + n];
-                cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<int>(a_end - a),
-                            static_cast<int>(b_end - b), kMomentTile, 1, &product[a * kMomentTile],
-                            kMomentTile, &psi[b * kMomentTile], kMomentTile, 1,
-                            part[g].triple.row(k) + a * p + b, static_cast<int>(p));
-            };
-            for (size_t k = 0; k < r; ++k) {
-                if (!parity)
-                    accumulate(k, 0, p, 0, p);
-                else if (k % 2 == 0)
-                    accumulate(k, 0, even, 0, even), accumulate(k, even, p, even, p);
-                else
-                    accumulate(k, 0, even, even, p);
+            double* out = part.row(g);
+            for (const Block& x : blocks) {
+                double* to = product.data();
+                for (size_t k = x.first_k; k < r; k += x.step)
+                    for (size_t c = x.a; c < x.a_end; ++c, to += kMomentTile)
+                        for (size_t n = 0; n < kMomentTile; ++n)
+                            to[n] = phi[k * kMomentTile + n] * psi[c * kMomentTile + n];
+                const int m = static_cast<int>((to - product.data()) / kMomentTile),
+                          columns = static_cast<int>(x.b_end - x.b);
+                cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, m, columns, kMomentTile, 1,
+                            product.data(), kMomentTile, &psi[x.b * kMomentTile], kMomentTile, 1, out,
+                            columns);
+                out += m * columns;
             }
             cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<int>(r), static_cast<int>(p),
-                        kMomentTile, 1, phi.data(), kMomentTile, psi.data(), kMomentTile, 1,
-                        part[g].single.data(), static_cast<int>(p));
-            part[g].count += static_cast<double>(rows);
+                        kMomentTile, 1, phi.data(), kMomentTile, psi.data(), kMomentTile, 1, out,
+                        static_cast<int>(p));
         }
     });
     if (const int signal = context.interrupt_signal()) throw Interrupted(signal);
-    LevelMoments sums = empty();
-    for (const auto& one : part) sums.add(one);
-    if (parity)
-        for (size_t k = 1; k < r; k += 2)
-            for (size_t a = 0; a < even; ++a)
-                for (size_t b = even; b < p; ++b) sums.triple(k, b * p + a) = sums.triple(k, a * p + b);
+    for (size_t g = 1; g < kGroups; ++g)
+        for (size_t k = 0; k < part.cols(); ++k) part[k] += part(g, k);
+    LevelMoments sums{p, Array<double>(r, p * p), Array<double>(r, p), static_cast<double>(last - first)};
+    const double* from = part.data();
+    for (const Block& x : blocks)
+        for (size_t k = x.first_k; k < r; k += x.step)
+            for (size_t a = x.a; a < x.a_end; ++a)
+                for (size_t b = x.b; b < x.b_end; ++b, ++from)
+                    sums.triple(k, a * p + b) = sums.triple(k, b * p + a) = *from;
+    std::copy_n(from, r * p, sums.single.data());
     return sums;
 }
 
@@ -480,7 +492,8 @@ void choose_steps(const Context& context, const LevelPairs& pairs, Level& level)
         const LevelFlow<float> flow(context, alone, 0);
         std::vector<char> fails(tiles, 0);
         const size_t scratch = flow.scratch() / sizeof(float);
-        Array<float> space(static_cast<size_t>(context.threads()), rows * kScoreTile + scratch + 64);
+        Array<float> space(static_cast<size_t>(context.threads()),
+                           (scratch + rows * kScoreTile + 15) / 16 * 16);
         parallel_for(context.threads(), tiles, [&](size_t tile, size_t thread) {
             std::byte* const work = reinterpret_cast<std::byte*>(space.row(thread));
             float* const x = space.row(thread) + scratch;
@@ -501,23 +514,23 @@ void choose_steps(const Context& context, const LevelPairs& pairs, Level& level)
 double heldout_likelihood(const Context& context, const Level& level, const LevelPairs& pairs, size_t most) {
     using kernels::kScoreTile;
     const Level alone = pair_level(level);
-    const LevelFlow<double> flow(context, alone, 0);
+    const LevelFlow<float> flow(context, alone, 0);
     const size_t available = pairs.size() - pairs.train, count = std::min(most, available),
                  tiles = (count + kScoreTile - 1) / kScoreTile, rows = pairs.values.rows();
     std::vector<double> total(tiles, 0);
-    Array<double> space(static_cast<size_t>(context.threads()),
-                        rows * kScoreTile + flow.scratch() / sizeof(double));
+    const size_t scratch = flow.scratch() / sizeof(float);
+    Array<float> space(static_cast<size_t>(context.threads()), (scratch + rows * kScoreTile + 15) / 16 * 16);
     parallel_for(context.threads(), tiles, [&](size_t tile, size_t thread) {
-        double* x = space.row(thread);
+        std::byte* const work = reinterpret_cast<std::byte*>(space.row(thread));
+        float* const x = space.row(thread) + scratch;
         const size_t used = std::min<size_t>(kScoreTile, count - tile * kScoreTile);
         for (size_t k = 0; k < rows; ++k)
             for (size_t q = 0; q < kScoreTile; ++q) {
                 const size_t n = tile * kScoreTile + std::min(q, used - 1);
-                x[k * kScoreTile + q] =
-                    static_cast<double>(pairs.values(k, pairs.train + n * available / count));
+                x[k * kScoreTile + q] = pairs.values(k, pairs.train + n * available / count);
             }
         double log_q[kScoreTile] = {};
-        flow.evaluate(x, log_q, reinterpret_cast<std::byte*>(x + rows * kScoreTile));
+        flow.evaluate(x, log_q, work);
         for (size_t q = 0; q < used; ++q)
             total[tile] += std::isfinite(log_q[q]) ? std::max(log_q[q], -50.0) : -50.0;
     });
@@ -557,7 +570,7 @@ Level fit_level(const Context& context, const LevelPlan& plan, const LevelPairs&
     Candidate best = list.front();
     if (list.size() > 1) {
         // Chosen on a part of the pairs, those at regular distances.
-        const size_t most = 200000, stride = std::max<size_t>(1, pairs.train / most);
+        const size_t most = 100000, stride = std::max<size_t>(1, pairs.train / most);
         double highest = -INFINITY;
         LevelPairs part;
         part.train = pairs.train / stride;

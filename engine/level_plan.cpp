@@ -77,13 +77,15 @@ class Grid {
         for (size_t k = 0; k < axes_; ++k) o[k] = wrap(o[k], k);
         return o;
     }
-    /// Distances to the lower and upper end of each axis as the symmetry sees them, cut at `cut`; 0 when periodic.
+    /// Distances to the lower and upper end of each axis as the symmetry sees them, cut at `cut`; 0 when
+    /// periodic.
     std::array<int, 6> margins(const Point& p, const Symmetry3& g, int cut) const {
         std::array<int, 6> m{};
         if (periodic()) return m;
         for (size_t k = 0; k < axes_; ++k) {
             const size_t axis = static_cast<size_t>(g.permutation[k]);
-            const int below = std::min(p[axis] - origin_, cut), above = std::min(origin_ + side_[axis] - 1 - p[axis], cut);
+            const int below = std::min(p[axis] - origin_, cut),
+                      above = std::min(origin_ + side_[axis] - 1 - p[axis], cut);
             m[2 * k] = g.sign[k] > 0 ? below : above, m[2 * k + 1] = g.sign[k] > 0 ? above : below;
         }
         return m;
@@ -143,13 +145,20 @@ int power_of_two_below(int n) { // the largest one < n
 /// One axis: x_i given both ends of an interval depends on nothing else, wherever the interval lies.
 class ChainLevels {
   public:
-    ChainLevels(const Lattice& lattice, bool homogeneous, bool reflections)
-        : boundary_(lattice.boundary), n_(static_cast<int>(lattice.sites())), homogeneous_(homogeneous),
-          reflections_(reflections) {}
+    ChainLevels(const Lattice& lattice, const LatticePlanOptions& options)
+        : boundary_(lattice.boundary), n_(static_cast<int>(lattice.sites())),
+          homogeneous_(options.homogeneous), reflections_(options.reflections), halvings_(options.halvings) {}
 
-    std::vector<LevelPlan> make() {
+    LevelPlans make() {
         std::map<int, std::vector<int>, std::greater<>> intervals; // length -> left ends
-        if (boundary_ == Boundary::zero)
+        if (halvings_ >= 0) {
+            const int spacing = 1 << std::min(halvings_, 24),
+                      end = boundary_ == Boundary::periodic ? n_ : n_ - 1 + 2 * origin();
+            for (int at = 0; at < end; at += spacing) intervals[std::min(spacing, end - at)].push_back(at);
+            for (int at = 0; at < end; at += spacing)
+                if (column(at) >= 0) plans_.first.push_back(column(at));
+            if (boundary_ == Boundary::free) plans_.first.push_back(n_ - 1);
+        } else if (boundary_ == Boundary::zero)
             intervals[n_ + 1].push_back(0); // positions 1 .. n, zeros at 0 and n + 1
         else {
             add_first(), ++stage_;
@@ -180,10 +189,9 @@ class ChainLevels {
         return boundary_ == Boundary::zero && (x == -1 || x == n_) ? -1 : -2;
     }
     LevelPlan& add(std::string name, int slots) {
-        plans_.push_back({});
-        plans_.back().name = std::move(name), plans_.back().stage = stage_;
-        plans_.back().slots = slots;
-        return plans_.back();
+        LevelPlan& plan = plans_.levels.emplace_back();
+        plan.name = std::move(name), plan.stage = stage_, plan.slots = slots;
+        return plan;
     }
     void add_first() {
         LevelPlan& plan = add("first", 0);
@@ -231,29 +239,39 @@ class ChainLevels {
     Boundary boundary_;
     int n_;
     bool homogeneous_, reflections_;
-    int stage_ = 0;
-    std::vector<LevelPlan> plans_;
+    int halvings_, stage_ = 0;
+    LevelPlans plans_;
 };
 
 /// Two and three axes.
 class GridLevels {
   public:
-    GridLevels(const Lattice& lattice, bool homogeneous, bool reflections, double reach)
-        : grid_(lattice, reflections), homogeneous_(homogeneous), reach_(reach),
-          known_(static_cast<size_t>(grid_.sites()), 0) {}
+    GridLevels(const Lattice& lattice, const LatticePlanOptions& options)
+        : grid_(lattice, options.reflections), homogeneous_(options.homogeneous), reach_(options.reach),
+          known_(static_cast<size_t>(grid_.sites()), 0) {
+        if (options.halvings >= 0)
+            top_ = 1 << std::min(options.halvings, 24);
+        else
+            while (top_ < reach_ && top_ < grid_.largest_side()) top_ *= 2;
+        if (options.halvings < 0) return;
+        plans_.first = multiples(top_, 0);
+        for (int i : plans_.first) known_[static_cast<size_t>(i)] = 1;
+    }
 
-    std::vector<LevelPlan> make() {
-        int top = 2;
-        while (top < reach_ && top < grid_.largest_side()) top *= 2;
-        top_ = top;
+    LevelPlans make() {
+        const int top = top_;
         add_set(fmt::format("A{}", top), multiples(top, 0), top, 0);
         for (int s = top; s >= 2; s /= 2) {
             const int axes = static_cast<int>(grid_.axes()), h = s / 2;
             for (int count = axes; count >= 1; --count)
                 if (h > 1 || count % 2 == 0) { // at last all odd sites together
                     const bool centre = count == axes;
-                    add_set(fmt::format("{}{}", centre ? "C" : count == 1 ? "E" : "F", s), multiples(s, count),
-                            centre ? s * s : 2 * h * h, count);
+                    add_set(fmt::format("{}{}",
+                                        centre       ? "C"
+                                        : count == 1 ? "E"
+                                                     : "F",
+                                        s),
+                            multiples(s, count), centre ? s * s : 2 * h * h, count);
                 }
             if (h == 1) {
                 std::vector<int> odd;
@@ -283,9 +301,10 @@ class GridLevels {
         return out;
     }
 
-    /// Colours such that no two sites within the distance share one: the natural one (checkerboard, or by axis) where it
-    /// does, otherwise greedily.
-    std::vector<std::vector<int>> colour(const std::vector<int>& sites, int s, int conflict2, int count) const {
+    /// Colours such that no two sites within the distance share one: the natural one (checkerboard, or by
+    /// axis) where it does, otherwise greedily.
+    std::vector<std::vector<int>> colour(const std::vector<int>& sites, int s, int conflict2,
+                                         int count) const {
         std::vector<Point> points;
         for (int i : sites) points.push_back(grid_.point(i));
         std::vector<int> colours(sites.size());
@@ -293,9 +312,12 @@ class GridLevels {
             int sum = 0, axis = 0;
             for (size_t a = 0; a < grid_.axes(); ++a) {
                 sum += points[k][a] / s;
-                if (count > 0 && count < static_cast<int>(grid_.axes()) && points[k][a] % s == 0) axis = static_cast<int>(a);
+                if (count > 0 && count < static_cast<int>(grid_.axes()) && points[k][a] % s == 0)
+                    axis = static_cast<int>(a);
             }
-            colours[k] = conflict2 == 1 ? 0 : count == 0 || count == static_cast<int>(grid_.axes()) ? sum % 2 : axis;
+            colours[k] = conflict2 == 1                                          ? 0
+                         : count == 0 || count == static_cast<int>(grid_.axes()) ? sum % 2
+                                                                                 : axis;
         }
         const auto clash = [&](size_t k, size_t l) {
             return colours[k] == colours[l] && grid_.distance2(points[k], points[l]) <= conflict2;
@@ -311,7 +333,8 @@ class GridLevels {
                 colours[k] = 0;
                 while (taken.contains(colours[k])) ++colours[k];
             }
-        std::vector<std::vector<int>> out(1 + static_cast<size_t>(*std::max_element(colours.begin(), colours.end())));
+        std::vector<std::vector<int>> out(
+            1 + static_cast<size_t>(*std::max_element(colours.begin(), colours.end())));
         for (size_t k = 0; k < sites.size(); ++k) out[static_cast<size_t>(colours[k])].push_back(sites[k]);
         std::erase_if(out, [](const auto& group) { return group.empty(); });
         return out;
@@ -322,7 +345,8 @@ class GridLevels {
         const int s = count == 0 ? conflict : std::stoi(name.substr(1));
         const auto groups = colour(sites, s, count == 0 ? conflict * conflict : conflict, count);
         for (size_t c = 0; c < groups.size(); ++c) {
-            add_stage(groups.size() == 1 ? name : fmt::format("{}{}", name, static_cast<char>('a' + c % 26)), groups[c], s);
+            add_stage(groups.size() == 1 ? name : fmt::format("{}{}", name, static_cast<char>('a' + c % 26)),
+                      groups[c], s);
             for (int i : groups[c]) known_[static_cast<size_t>(i)] = 1;
             ++stage_;
         }
@@ -330,9 +354,10 @@ class GridLevels {
 
     /// What a site sees: the known sites around it and how they group.
     struct Environment {
-        std::vector<Point> offsets;              ///< of the slots
-        std::vector<std::vector<Point>> groups;  ///< other neighbours of each nearest neighbour, if all are known
-        int cut = 1;                             ///< the boundary matters up to here
+        std::vector<Point> offsets; ///< of the slots
+        std::vector<std::vector<Point>>
+            groups;  ///< other neighbours of each nearest neighbour, if all are known
+        int cut = 1; ///< the boundary matters up to here
         double spacing = 1;
     };
 
@@ -383,10 +408,12 @@ class GridLevels {
         std::vector<Key> groups;
         for (const auto& group : e.groups) {
             groups.emplace_back();
-            for (const Point& o : images(group, g)) groups.back().insert(groups.back().end(), o.begin(), o.end());
+            for (const Point& o : images(group, g))
+                groups.back().insert(groups.back().end(), o.begin(), o.end());
         }
         std::sort(groups.begin(), groups.end());
-        for (const Key& group : groups) key.push_back(1 << 20), key.insert(key.end(), group.begin(), group.end());
+        for (const Key& group : groups)
+            key.push_back(1 << 20), key.insert(key.end(), group.begin(), group.end());
         return key;
     }
     std::vector<Point> images(const std::vector<Point>& offsets, const Symmetry3& g) const {
@@ -401,7 +428,7 @@ class GridLevels {
 
     void add_stage(const std::string& name, const std::vector<int>& sites, int s) {
         std::map<Key, size_t> classes;
-        const size_t first = plans_.size();
+        const size_t first = plans_.levels.size();
         for (int i : sites) {
             const Environment e = environment(i, s);
             const Point p = grid_.point(i);
@@ -412,15 +439,16 @@ class GridLevels {
                 if (!best || k < smallest) best = &g, smallest = std::move(k);
             }
             if (!homogeneous_) smallest.push_back(i);
-            const auto [at, added] = classes.emplace(smallest, plans_.size());
+            const auto [at, added] = classes.emplace(smallest, plans_.levels.size());
             const std::vector<Point> slots = images(e.offsets, *best);
             if (added) add_plan(name, e, slots, *best, i);
-            LevelPlan& plan = plans_[at->second];
+            LevelPlan& plan = plans_.levels[at->second];
             plan.targets.push_back(i);
             for (const Point& o : slots) plan.neighbours.push_back(neighbour(p, o, *best));
         }
-        if (plans_.size() > first + 1)
-            for (size_t k = first; k < plans_.size(); ++k) plans_[k].name += fmt::format(".{}", k - first + 1);
+        if (plans_.levels.size() > first + 1)
+            for (size_t k = first; k < plans_.levels.size(); ++k)
+                plans_.levels[k].name += fmt::format(".{}", k - first + 1);
     }
 
     int neighbour(const Point& p, const Point& o, const Symmetry3& g) const {
@@ -428,7 +456,8 @@ class GridLevels {
         return grid_.site({p[0] + back[0], p[1] + back[1], p[2] + back[2]});
     }
 
-    void add_plan(const std::string& name, const Environment& e, std::vector<Point> slots, const Symmetry3& g, int site) {
+    void add_plan(const std::string& name, const Environment& e, std::vector<Point> slots, const Symmetry3& g,
+                  int site) {
         LevelPlan plan;
         plan.name = name, plan.stage = stage_, plan.spacing = e.spacing;
         plan.slots = static_cast<int>(slots.size());
@@ -451,7 +480,7 @@ class GridLevels {
         if (!plan.groups.empty()) plan.kinds.push_back(DescriptorKind::decimation);
         plan.shell = shells(slots, e.cut, site, g);
         add_training(plan, slots, g, site, e.cut);
-        plans_.push_back(std::move(plan));
+        plans_.levels.push_back(std::move(plan));
     }
 
     /// Slots that a symmetry of the environment maps onto one another share a number.
@@ -470,7 +499,8 @@ class GridLevels {
             }
             if (image.size() != slots.size()) continue;
             for (size_t k = 0; k < slots.size(); ++k) {
-                const int low = std::min(shell[k], shell[image[k]]), high = std::max(shell[k], shell[image[k]]);
+                const int low = std::min(shell[k], shell[image[k]]),
+                          high = std::max(shell[k], shell[image[k]]);
                 for (int& value : shell)
                     if (value == high) value = low;
             }
@@ -480,7 +510,8 @@ class GridLevels {
         return shell;
     }
 
-    void add_training(LevelPlan& plan, const std::vector<Point>& slots, const Symmetry3& own, int site, int cut) const {
+    void add_training(LevelPlan& plan, const std::vector<Point>& slots, const Symmetry3& own, int site,
+                      int cut) const {
         const auto margins = grid_.margins(grid_.point(site), own, cut);
         for (int i = homogeneous_ ? 0 : site; i < (homogeneous_ ? grid_.sites() : site + 1); ++i) {
             std::set<std::vector<int>> seen;
@@ -501,52 +532,75 @@ class GridLevels {
     Grid grid_;
     bool homogeneous_;
     double reach_;
-    int top_ = 8, stage_ = 0;
+    int top_ = 2, stage_ = 0;
     std::vector<char> known_;
-    std::vector<LevelPlan> plans_;
+    LevelPlans plans_;
 };
 
 } // namespace
 
-std::vector<LevelPlan> lattice_levels(const Lattice& lattice, bool homogeneous, bool reflections, double reach) {
+LevelPlans lattice_levels(const Lattice& lattice, const LatticePlanOptions& options) {
     size_t longest = 0;
     for (size_t side : lattice.shape) longest = std::max(longest, side);
-    if (longest == lattice.sites()) return ChainLevels(lattice, homogeneous, reflections).make();
-    return GridLevels(lattice, homogeneous, reflections, reach).make();
+    if (longest == lattice.sites()) return ChainLevels(lattice, options).make();
+    return GridLevels(lattice, options).make();
 }
 
-std::vector<LevelPlan> dependence_levels(const std::vector<int>& first, const Array<double>& dependence, int most) {
+namespace {
+
+/// Coordinates that depend little on one another: the one that depends most on all, then always the one whose
+/// largest dependence on those chosen is smallest.
+std::vector<int> spread_coordinates(const Array<double>& dependence, size_t count) {
     const size_t d = dependence.rows();
+    std::vector<double> total(d, 0), nearest(d, 0);
+    for (size_t i = 0; i < d; ++i)
+        for (size_t j = 0; j < d; ++j) total[i] += i == j ? 0 : dependence(i, j);
+    std::vector<char> taken(d, 0);
+    std::vector<int> out;
+    size_t next = static_cast<size_t>(std::max_element(total.begin(), total.end()) - total.begin());
+    while (true) {
+        taken[next] = 1, out.push_back(static_cast<int>(next));
+        if (out.size() >= count) break;
+        for (size_t i = 0; i < d; ++i) nearest[i] = std::max(nearest[i], dependence(i, next));
+        next = d;
+        for (size_t i = 0; i < d; ++i)
+            if (!taken[i] && (next == d || nearest[i] < nearest[next])) next = i;
+    }
+    std::sort(out.begin(), out.end());
+    return out;
+}
+
+} // namespace
+
+LevelPlans dependence_levels(const Array<double>& dependence, int most) {
+    const size_t d = dependence.rows();
+    LevelPlans plans;
+    plans.first = spread_coordinates(dependence, std::clamp<size_t>(d / 4, 1, 48));
     std::vector<char> known(d, 0);
-    for (int j : first) known[static_cast<size_t>(j)] = 1;
-    std::vector<LevelPlan> plans;
-    for (size_t count = first.size(); count < d; ++count) {
-        // Next: the coordinate that what is known says most about.
-        size_t best = d;
+    for (int j : plans.first) known[static_cast<size_t>(j)] = 1;
+    for (size_t count = plans.first.size(); count < d; ++count) {
+        size_t next = d;
         double largest = -1;
         for (size_t i = 0; i < d; ++i)
             for (size_t j = 0; j < d && !known[i]; ++j)
-                if (known[j] && dependence(i, j) > largest) largest = dependence(i, j), best = i;
-        if (best == d)
-            for (best = 0; known[best];) ++best;
+                if (known[j] && dependence(i, j) > largest) largest = dependence(i, j), next = i;
         std::vector<int> order;
         for (size_t j = 0; j < d; ++j)
             if (known[j]) order.push_back(static_cast<int>(j));
         std::stable_sort(order.begin(), order.end(), [&](int a, int b) {
-            return dependence(best, static_cast<size_t>(a)) > dependence(best, static_cast<size_t>(b));
+            return dependence(next, static_cast<size_t>(a)) > dependence(next, static_cast<size_t>(b));
         });
         order.resize(std::min(order.size(), static_cast<size_t>(most)));
-        LevelPlan plan;
-        plan.name = fmt::format("x{}", best), plan.stage = static_cast<int>(plans.size());
-        plan.targets = {static_cast<int>(best)}, plan.neighbours = order, plan.slots = static_cast<int>(order.size());
-        plan.training = {static_cast<int>(best)};
+        LevelPlan& plan = plans.levels.emplace_back();
+        plan.name = fmt::format("x{}", next), plan.stage = static_cast<int>(plans.levels.size()) - 1;
+        plan.targets = {static_cast<int>(next)}, plan.neighbours = order,
+        plan.slots = static_cast<int>(order.size());
+        plan.training = {static_cast<int>(next)};
         plan.training.insert(plan.training.end(), order.begin(), order.end());
         plan.shell.resize(order.size());
         std::iota(plan.shell.begin(), plan.shell.end(), 0);
-        plan.kinds = order.empty() ? std::vector{DescriptorKind::none}
-                                   : std::vector{DescriptorKind::predictor, DescriptorKind::squares};
-        plans.push_back(std::move(plan));
-        known[best] = 1;
+        plan.kinds = {DescriptorKind::predictor, DescriptorKind::squares};
+        known[next] = 1;
     }
     return plans;
 }

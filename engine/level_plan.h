@@ -1,4 +1,5 @@
-// level_plan.h - which coordinates are drawn when, and given which others: the levels of a multilevel model (private).
+// level_plan.h - which coordinates are drawn when, and given which others: the levels of a multilevel model
+// (private).
 #pragma once
 #include "array.h"
 #include "target.h"
@@ -30,15 +31,28 @@ struct LevelPlan {
     double spacing = 1; ///< distance to the nearest neighbour, lattice units
 };
 
-/// Levels of a lattice. One axis: intervals are split, the largest power of two first. Two and three: sites at multiples
-/// of a power of two, then the points between them, from spacing to half the spacing; every step in as many colours as
-/// are needed to keep neighbours apart; the four nearest shells of known sites. `homogeneous`: all sites have the same
-/// law but for the boundary, so that equivalent sites share a model (otherwise each has its own); `reflections`: so do
-/// mirror images. `reach`: distance (lattice units) beyond which sites are taken to be independent.
-std::vector<LevelPlan> lattice_levels(const Lattice& lattice, bool homogeneous, bool reflections, double reach);
+/// The coordinates of the block that is drawn first (none: no block), and the levels after it.
+struct LevelPlans {
+    std::vector<int> first;
+    std::vector<LevelPlan> levels;
+};
 
-/// Levels of coordinates without a lattice: those of `first` are drawn before (by the block of the model), the others
-/// one after another, each given at most `most` of the coordinates before it that depend on it most.
-std::vector<LevelPlan> dependence_levels(const std::vector<int>& first, const Array<double>& dependence, int most);
+struct LatticePlanOptions {
+    bool homogeneous = true; ///< sites have the same law but for the boundary: equivalent ones share a model
+    bool reflections = true; ///< so do mirror images
+    double reach = 8;        ///< distance (lattice units) beyond which sites are taken to be independent
+    int halvings = -1;       ///< >= 0: the sublattice of spacing 2^halvings comes first, in a block
+};
+
+/// Levels of a lattice. One axis: intervals are split, the largest power of two first. Two and three: sites
+/// at multiples of a power of two, then the points between them, from spacing to half the spacing; every step
+/// in as many colours as are needed to keep neighbours apart; each site given the four nearest shells of
+/// known ones.
+LevelPlans lattice_levels(const Lattice& lattice, const LatticePlanOptions& options);
+
+/// Levels of coordinates without a lattice. First, in a block, those that depend least on one another, a
+/// quarter of all and 48 at most; then one after another those that what is known says most about, each given
+/// at most `most` others.
+LevelPlans dependence_levels(const Array<double>& dependence, int most);
 
 } // namespace dynkin

@@ -1,6 +1,7 @@
 #include "model_file.h"
 #include "../kernels/conditional.h"
 #include "error.h"
+#include "model_tensors.h"
 #include "tensor_file.h"
 #include <algorithm>
 #include <cmath>
@@ -126,9 +127,10 @@ void put_block(TensorFile& file, const std::string& name, const Block& b) {
 
 void put_level(TensorFile& file, const std::string& name, const Level& level) {
     file.metadata[name + "name"] = level.name;
-    file.put(name + "shape", std::vector<std::int64_t>{level.stage, level.slots, level.even_conditions, level.degree,
-                                                       level.steps});
-    file.put(name + "targets", integers(level.targets)), file.put(name + "neighbours", integers(level.neighbours));
+    file.put(name + "shape", std::vector<std::int64_t>{level.stage, level.slots, level.even_conditions,
+                                                       level.degree, level.steps});
+    file.put(name + "targets", integers(level.targets)),
+        file.put(name + "neighbours", integers(level.neighbours));
     file.put(name + "predictor", level.predictor);
     file.put(name + "affine", std::vector<double>{level.intercept, level.scale});
     std::vector<std::int64_t> powers, groups, slots; // descriptors; of which one; of which group
@@ -136,8 +138,10 @@ void put_level(TensorFile& file, const std::string& name, const Level& level) {
     for (const Descriptor& d : level.descriptors) {
         powers.insert(powers.end(), {d.power, static_cast<std::int64_t>(d.groups.size())});
         for (const auto& group : d.groups) {
-            groups.push_back(static_cast<std::int64_t>(group.entries.size())), coefficients.push_back(group.coefficient);
-            for (const auto& entry : group.entries) slots.push_back(entry.slot), weights.push_back(entry.weight);
+            groups.push_back(static_cast<std::int64_t>(group.entries.size())),
+                coefficients.push_back(group.coefficient);
+            for (const auto& entry : group.entries)
+                slots.push_back(entry.slot), weights.push_back(entry.weight);
         }
     }
     file.put(name + "descriptors", powers), file.put(name + "groups", groups);
@@ -209,7 +213,8 @@ Block read_block(const Reader& reader, const std::string& name, int dimension) {
 
 std::vector<Descriptor> read_descriptors(const Reader& reader, const std::string& name, int slots) {
     const auto shape = reader.indices(name + "descriptors", 0, kMost);
-    const auto groups = reader.indices(name + "groups", 0, kMost), entries = reader.indices(name + "entries", 0, slots - 1);
+    const auto groups = reader.indices(name + "groups", 0, kMost),
+               entries = reader.indices(name + "entries", 0, slots - 1);
     const auto coefficients = reader.numbers(name + "group_coefficients", groups.size()),
                weights = reader.numbers(name + "entry_weights", entries.size());
     reader.check(shape.size() % 2 == 0 && shape.size() <= 2 * kernels::kMaxFeatures,
@@ -217,7 +222,8 @@ std::vector<Descriptor> read_descriptors(const Reader& reader, const std::string
     std::vector<Descriptor> out;
     size_t group = 0, entry = 0;
     for (size_t k = 0; k < shape.size(); k += 2) {
-        reader.check(shape[k] >= 1 && shape[k] <= 8, fmt::format("'{}descriptors': expected powers from 1 to 8", name));
+        reader.check(shape[k] >= 1 && shape[k] <= 8,
+                     fmt::format("'{}descriptors': expected powers from 1 to 8", name));
         Descriptor d{shape[k], {}};
         for (int g = 0; g < shape[k + 1]; ++g, ++group) {
             reader.check(group < groups.size(), fmt::format("'{}groups' is too short", name));
@@ -229,14 +235,17 @@ std::vector<Descriptor> read_descriptors(const Reader& reader, const std::string
         }
         out.push_back(std::move(d));
     }
-    reader.check(group == groups.size() && entry == entries.size(), fmt::format("'{}groups' is too long", name));
+    reader.check(group == groups.size() && entry == entries.size(),
+                 fmt::format("'{}groups' is too long", name));
     return out;
 }
 
 void read_conditions(const Reader& reader, const std::string& name, Level& level) {
     const size_t features = level.descriptors.size();
-    level.center = reader.numbers(name + "center", features), level.spread = reader.numbers(name + "spread", features);
-    level.lower = reader.numbers(name + "lower", features), level.upper = reader.numbers(name + "upper", features);
+    level.center = reader.numbers(name + "center", features),
+    level.spread = reader.numbers(name + "spread", features);
+    level.lower = reader.numbers(name + "lower", features),
+    level.upper = reader.numbers(name + "upper", features);
     for (size_t k = 0; k < features; ++k)
         reader.check(level.spread[k] > 0 && level.lower[k] <= level.upper[k],
                      fmt::format("'{}spread', '{}lower' or '{}upper' is out of order", name, name, name));
@@ -258,8 +267,8 @@ Level read_level(const Reader& reader, const std::string& name, int dimension) {
     const auto shape = reader.indices(name + "shape", -1, 1 << 20, 5);
     level.stage = shape[0], level.slots = shape[1], level.even_conditions = shape[2], level.degree = shape[3],
     level.steps = shape[4];
-    reader.check(level.slots >= 0 && level.slots <= dimension && level.degree >= 1 && level.degree <= kernels::kMaxDegree &&
-                     level.steps >= 1,
+    reader.check(level.slots >= 0 && level.slots <= dimension && level.degree >= 1 &&
+                     level.degree <= kernels::kMaxDegree && level.steps >= 1,
                  fmt::format("'{}shape' is out of range", name));
     level.targets = reader.indices(name + "targets", 0, dimension - 1);
     reader.check(!level.targets.empty(), fmt::format("'{}targets' is empty", name));
@@ -271,9 +280,11 @@ Level read_level(const Reader& reader, const std::string& name, int dimension) {
     reader.check(level.scale > 0, fmt::format("'{}affine': the scale is not positive", name));
     level.descriptors = read_descriptors(reader, name, level.slots);
     read_conditions(reader, name, level);
-    reader.check(level.even_conditions <= static_cast<int>(level.conditions()), fmt::format("'{}shape' is out of range", name));
+    reader.check(level.even_conditions <= static_cast<int>(level.conditions()),
+                 fmt::format("'{}shape' is out of range", name));
     level.family = read_family(reader, name + "family.");
-    reader.check(level.degree <= level.family.top_degree(), fmt::format("'{}shape': a degree beyond the eigenfunctions", name));
+    reader.check(level.degree <= level.family.top_degree(),
+                 fmt::format("'{}shape': a degree beyond the eigenfunctions", name));
     read_times(reader, name, level);
     const size_t columns = static_cast<size_t>(level.degree) * level.conditions();
     const auto c = reader.numbers(name + "coefficients", level.node_time.size() * columns);
@@ -282,8 +293,8 @@ Level read_level(const Reader& reader, const std::string& name, int dimension) {
     return level;
 }
 
-/// Each modelled column belongs to one block, which lists its own in ascending order, or is a target of one level, whose
-/// neighbours have been drawn before.
+/// Each modelled column belongs to one block, which lists its own in ascending order, or is a target of one
+/// level, whose neighbours have been drawn before.
 void check_partition(const Reader& reader, const Model& model) {
     std::vector<char> seen(model.view.kept.size(), 0);
     size_t count = 0;
@@ -312,6 +323,20 @@ const char* boundary_name(Boundary boundary) {
 
 } // namespace
 
+void put_levels(TensorFile& file, const std::vector<Level>& levels) {
+    file.put("levels", std::vector<std::int64_t>{static_cast<std::int64_t>(levels.size())});
+    for (size_t k = 0; k < levels.size(); ++k) put_level(file, fmt::format("level{}.", k), levels[k]);
+}
+
+std::vector<Level> read_levels(const TensorFile& file, int dimension) {
+    const Reader reader(file);
+    std::vector<Level> levels;
+    const int count = reader.indices("levels", 0, kMost, 1)[0];
+    for (int k = 0; k < count; ++k)
+        levels.push_back(read_level(reader, fmt::format("level{}.", k), dimension));
+    return levels;
+}
+
 void write_model(const std::filesystem::path& path, const Model& model) {
     TensorFile file;
     file.format = "dynkin-model";
@@ -333,8 +358,7 @@ void write_model(const std::filesystem::path& path, const Model& model) {
     file.put("blocks", std::vector<std::int64_t>{static_cast<std::int64_t>(model.blocks.size())});
     for (size_t k = 0; k < model.blocks.size(); ++k)
         put_block(file, fmt::format("block{}.", k), model.blocks[k]);
-    file.put("levels", std::vector<std::int64_t>{static_cast<std::int64_t>(model.levels.size())});
-    for (size_t k = 0; k < model.levels.size(); ++k) put_level(file, fmt::format("level{}.", k), model.levels[k]);
+    put_levels(file, model.levels);
     write_tensor_file(path, file);
 }
 
@@ -378,12 +402,11 @@ Model read_model(const std::filesystem::path& path) {
                      "'lattice.shape' does not match the columns");
         model.lattice = lattice;
     }
-    const int blocks = reader.indices("blocks", 0, 1, 1)[0], levels = reader.indices("levels", 0, kMost, 1)[0];
-    reader.check(blocks + levels > 0, "it has no blocks and no levels");
+    const int blocks = reader.indices("blocks", 0, 1, 1)[0];
     for (int k = 0; k < blocks; ++k)
         model.blocks.push_back(read_block(reader, fmt::format("block{}.", k), static_cast<int>(d)));
-    for (int k = 0; k < levels; ++k)
-        model.levels.push_back(read_level(reader, fmt::format("level{}.", k), static_cast<int>(d)));
+    model.levels = read_levels(file, static_cast<int>(d));
+    reader.check(!model.blocks.empty() || !model.levels.empty(), "it has no blocks and no levels");
     check_partition(reader, model);
     return model;
 }

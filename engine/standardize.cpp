@@ -40,15 +40,16 @@ void DataView::read(const SampleFile& file, size_t first, size_t count, double* 
 
 namespace {
 
-/// Calls `use(rows, count)` for all rows in turn, modelled columns.
+/// Calls `use(rows, first, count)` for the first `most` rows in turn, modelled columns.
 template <class Use> void for_each_batch(const Context& context, const SampleFile& file, const DataView& view,
-                                         const char* stage, size_t multiple, Use use) {
+                                         const char* stage, size_t multiple, size_t most, Use use) {
     const size_t d = view.kept.size();
     const size_t batch = std::max<size_t>((size_t{1} << 21) / d / multiple, 1) * multiple;
-    Array<double> rows(std::min(batch, file.rows()), d);
-    Progress progress(context, stage, file.rows());
-    for (size_t first = 0; first < file.rows(); first += batch) {
-        const size_t count = std::min(batch, file.rows() - first);
+    const size_t total = std::min(most, file.rows());
+    Array<double> rows(std::min(batch, total), d);
+    Progress progress(context, stage, total);
+    for (size_t first = 0; first < total; first += batch) {
+        const size_t count = std::min(batch, total - first);
         view.read(file, first, count, rows.data());
         use(rows.data(), first, count);
         progress.advance(count);
@@ -58,13 +59,14 @@ template <class Use> void for_each_batch(const Context& context, const SampleFil
 
 } // namespace
 
-ColumnStatistics column_statistics(const Context& context, const SampleFile& file, const DataView& view) {
+ColumnStatistics column_statistics(const Context& context, const SampleFile& file, const DataView& view,
+                                   size_t most) {
     const size_t d = view.kept.size();
     const int threads = context.threads();
     std::vector<double> shift(d), sum(d), square(d);
     ColumnStatistics s;
     s.min.assign(d, INFINITY), s.max.assign(d, -INFINITY);
-    for_each_batch(context, file, view, "scale", 1, [&](const double* x, size_t first, size_t count) {
+    for_each_batch(context, file, view, "scale", 1, most, [&](const double* x, size_t first, size_t count) {
         if (first == 0)
             shift.assign(x, x + d); // sums about the first row: no cancellation far from the origin
 #pragma omp parallel for schedule(static) num_threads(threads)
@@ -78,7 +80,7 @@ ColumnStatistics column_statistics(const Context& context, const SampleFile& fil
             sum[j] = total, square[j] = squares, s.min[j] = low, s.max[j] = high;
         }
     });
-    const double rows = static_cast<double>(file.rows());
+    const double rows = static_cast<double>(std::min(most, file.rows()));
     for (size_t j = 0; j < d; ++j) {
         const double mean = sum[j] / rows;
         s.mean.push_back(shift[j] + mean);
@@ -147,8 +149,8 @@ class Dependence {
 } // namespace
 
 MarginalStatistics marginal_statistics(const Context& context, const SampleFile& file, const DataView& view,
-                                       const Standardization& standardization) {
-    const size_t d = view.kept.size(), rows = file.rows();
+                                       const Standardization& standardization, size_t most) {
+    const size_t d = view.kept.size(), rows = std::min(most, file.rows());
     const int threads = context.threads();
     MarginalStatistics out;
     out.sums.resize(d);
@@ -158,7 +160,7 @@ MarginalStatistics marginal_statistics(const Context& context, const SampleFile&
     // Every stride-th tile: enough rows for a correlation, at a cost of about 3e10 flops at most.
     const size_t wanted = std::clamp(4'000'000'000 / (d * d), size_t{4096}, size_t{200'000});
     const size_t stride = (rows + wanted - 1) / wanted * kTile;
-    for_each_batch(context, file, view, "marginals", kTile, [&](double* x, size_t first, size_t count) {
+    for_each_batch(context, file, view, "marginals", kTile, most, [&](double* x, size_t first, size_t count) {
 #pragma omp parallel for schedule(static) num_threads(threads)
         for (size_t j = 0; j < d; ++j) {
             MarginalSums& s = out.sums[j];

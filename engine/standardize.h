@@ -32,7 +32,9 @@ struct Standardization {
 struct ColumnStatistics {
     std::vector<double> mean, sd, min, max;
 };
-ColumnStatistics column_statistics(const Context& context, const SampleFile& file, const DataView& view);
+/// Of the first `most` rows.
+ColumnStatistics column_statistics(const Context& context, const SampleFile& file, const DataView& view,
+                                   std::size_t most = SIZE_MAX);
 
 /// What one pass over the standardised columns gives. Dependences are measured on at most 2e5 rows
 /// (fewer in high dimension).
@@ -44,6 +46,6 @@ struct MarginalStatistics {
     std::size_t dependence_rows = 0;
 };
 MarginalStatistics marginal_statistics(const Context& context, const SampleFile& file, const DataView& view,
-                                       const Standardization& z);
+                                       const Standardization& z, std::size_t most = SIZE_MAX);
 
 } // namespace dynkin

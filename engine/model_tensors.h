@@ -1,0 +1,13 @@
+// model_tensors.h - levels as tensors, for models and checkpoints (private).
+#pragma once
+#include "model.h"
+#include "tensor_file.h"
+#include <vector>
+
+namespace dynkin {
+
+void put_levels(TensorFile& file, const std::vector<Level>& levels);
+/// Throws Error(input) for what is not consistent in itself; columns are below `dimension`.
+std::vector<Level> read_levels(const TensorFile& file, int dimension);
+
+} // namespace dynkin
