@@ -22,7 +22,7 @@ Json table(const std::vector<EnergyIteration>& iterations) {
                         {"alpha", number(i.alpha)},
                         {"ess_in", number(i.ess_in)},
                         {"ess_out", i.ess_out},
-                        {"log_partition", i.log_partition},
+                        {"log_partition", number(i.log_partition)},
                         {"log_partition_error", number(i.log_partition_error)},
                         {"acceptance", i.acceptance},
                         {"level_pairs", i.pairs},
@@ -41,6 +41,7 @@ void say(std::size_t number, const EnergyIteration& i) {
     const std::string from = std::isfinite(i.alpha)
                                  ? fmt::format("alpha {:.3f}  ESS {:.3f} ->", i.alpha, i.ess_in)
                                  : std::string("annealed         ESS       ->");
+    if (!i.failure.empty()) warn(i.failure);
     std::fprintf(stderr, "iteration %2zu  beta %.3g  %s %.3f  log Z %.4f +- %.4f  %.1f s\n", number, i.beta,
                  from.c_str(), i.ess_out, i.log_partition, i.log_partition_error, i.seconds);
 }

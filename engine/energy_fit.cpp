@@ -26,7 +26,8 @@ using Clock = std::chrono::steady_clock;
 
 constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
 constexpr double wanted_acceptance = 0.8, quarter_period = 1.5, usable_ess = 0.05;
-constexpr int lanes = 16, most_raises = 2000;
+constexpr double least_exponent = 0.2; // below it the model's samples are worse than the walkers at hand
+constexpr int lanes = 16, most_raises = 2000, hopeless = 5;
 
 /// Purposes of the random words of one round.
 enum class Use : std::uint32_t { resample, sample, flip };
@@ -120,9 +121,9 @@ class EnergyFitter {
     void measure_scale();
     double move(int iterations);
     void take(const Tempered& tempered, const double* x);
-    Model refit(double pairs);
+    std::optional<Model> refit(EnergyIteration& now);
     void weigh(const Model& model, EnergyIteration& now);
-    void judge(Model model, double ess);
+    void judge(std::optional<Model> model, double ess);
 
     std::string set_file() const { return fmt::format("{}.set{}.npy", prefix_, set_); }
     std::string best_file() const { return fmt::format("{}.best{}", prefix_, best_place_); }
@@ -244,10 +245,18 @@ void EnergyFitter::anneal() {
 // Models
 // ----------------------------------------------------------------------------------------------------
 
-Model EnergyFitter::refit(double pairs) {
+/// A set that cannot be fitted costs a turn, unless it is the first.
+std::optional<Model> EnergyFitter::refit(EnergyIteration& now) {
     FitOptions fit_options = fit_;
-    fit_options.level_pairs = static_cast<size_t>(pairs);
-    return fit(context_, SampleFile(set_file()), fit_options);
+    fit_options.level_pairs = static_cast<size_t>(now.pairs);
+    try {
+        return fit(context_, SampleFile(set_file()), fit_options);
+    } catch (const Error& error) {
+        if (!best_ || error.kind() != ErrorKind::numerical) throw;
+        now.failure = error.what();
+        now.ess_out = 0, now.log_partition = now.log_partition_error = not_a_number;
+        return {};
+    }
 }
 
 void EnergyFitter::weigh(const Model& model, EnergyIteration& now) {
@@ -267,7 +276,7 @@ void EnergyFitter::weigh(const Model& model, EnergyIteration& now) {
 }
 
 /// Keeps the best model; says when to stop.
-void EnergyFitter::judge(Model model, double ess) {
+void EnergyFitter::judge(std::optional<Model> model, double ess) {
     const bool first_of_many = report_.iterations.size() > 1 &&
                                report_.iterations.rbegin()[1].pairs < report_.iterations.back().pairs;
     stale_ = ess > best_ess_ * (1 + options_.gain) || first_of_many ? 0 : stale_ + 1;
@@ -278,8 +287,8 @@ void EnergyFitter::judge(Model model, double ess) {
     }
     const bool nothing_to_gain = best_ess_ * (1 + options_.gain) >= 1;
     report_.converged = best_ess_ >= options_.ess && (stale_ >= 2 || nothing_to_gain);
-    finished_ =
-        report_.converged || report_.iterations.size() >= static_cast<size_t>(options_.max_iterations);
+    finished_ = report_.converged || stale_ >= hopeless ||
+                report_.iterations.size() >= static_cast<size_t>(options_.max_iterations);
 }
 
 void EnergyFitter::iterate() {
@@ -287,17 +296,20 @@ void EnergyFitter::iterate() {
     const size_t most = fit_.level_pairs;
     EnergyIteration now = next_;
     now.pairs = static_cast<double>(best_ess_ >= options_.ess ? most : std::min(most, options_.early_pairs));
-    Model model = refit(now.pairs);
-    weigh(model, now);
+    std::optional<Model> model = refit(now);
+    if (model) weigh(*model, now);
     now.seconds = std::chrono::duration<double>(Clock::now() - began).count();
     report_.iterations.push_back(now);
     judge(std::move(model), now.ess_out);
     if (options_.on_iteration) options_.on_iteration(report_.iterations.size(), now);
     if (finished_) return;
     next_.ess_in = now.ess_out;
-    next_.alpha = largest_exponent(log_weight_, options_.ess);
-    const std::vector<double> x(drawn_.rows.begin(), drawn_.rows.end());
-    take(Tempered(log_weight_, next_.alpha), x.data());
+    next_.alpha = now.failure.empty() ? largest_exponent(log_weight_, options_.ess) : 0;
+    if (next_.alpha >= least_exponent) {
+        const std::vector<double> x(drawn_.rows.begin(), drawn_.rows.end());
+        take(Tempered(log_weight_, next_.alpha), x.data());
+    } else
+        next_.alpha = 0;
     next_.acceptance = move(options_.moves);
     write_set(), save("iterate");
 }
@@ -351,7 +363,7 @@ void EnergyFitter::restore(const TensorFile& saved) {
         report_.annealing.push_back({annealing[n], annealing[n + 1], annealing[n + 2]});
     for (size_t n = 0; n + 9 <= iterations.size(); n += 9) {
         const double* v = iterations.data() + n;
-        report_.iterations.push_back({v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7], v[8]});
+        report_.iterations.push_back({v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7], v[8], {}});
     }
     const Array<double> rows = read_npy(set_file());
     require(rows.size() == options_.rows * d_, ErrorKind::input,

@@ -5,6 +5,7 @@
 #include "target.h"
 #include <cstdint>
 #include <functional>
+#include <string>
 #include <vector>
 
 namespace dynkin {
@@ -12,13 +13,15 @@ namespace dynkin {
 /// One round: weigh the last model's samples, resample, move, refit, weigh the new model's samples.
 struct EnergyIteration {
     double beta = 1;    ///< inverse temperature of the energy that the rows were weighed and moved with
-    double alpha = 0;   ///< exponent of the weights that the rows were resampled with; NaN: no model before
+    double alpha = 0;   ///< exponent of the weights that the rows were resampled with; 0: the rows were kept,
+                        ///< NaN: no model before
     double ess_in = 0;  ///< ESS fraction of the untempered weights before resampling; NaN: no model before
     double ess_out = 0; ///< ESS fraction of the new model's samples
     double log_partition = 0, log_partition_error = 0; ///< from the new model's samples
     double acceptance = 0;                             ///< of the moves
     double pairs = 0;                                  ///< FitOptions::level_pairs of this refit
     double seconds = 0;
+    std::string failure = {}; ///< why the refit failed, with ess_out 0; not kept across --resume
 };
 
 /// One raise of the inverse temperature before the first model.
@@ -56,13 +59,14 @@ struct EnergyFitReport {
 /// small beta, and the weights carry the shares of the wells on to beta = 1.
 /// Iterations: fit() to the walkers; as many samples of the model by the ODE, with exact log q; weights
 /// w = exp(-U) / q. Then the next walkers: systematic resampling by w^alpha, alpha <= 1 the largest with the
-/// ESS fraction `ess`; `moves` HMC iterations with U; x -> -x at random when U is even. HMC: mass by the
-/// walkers' variances, step by acceptance 0.8, trajectories of about a quarter of the slowest period.
+/// ESS fraction `ess` (below 0.2 the model is worse than the walkers, which are kept: alpha = 0); `moves` HMC
+/// iterations with U; x -> -x at random when U is even. HMC: mass by the walkers' variances, step by
+/// acceptance 0.8, trajectories of about a quarter of the slowest period.
 ///
-/// Stops when the weights need no tempering (alpha = 1) and two iterations in a row have not raised the best
-/// ESS by more than the fraction `gain`, or no ESS up to 1 could: converged. Not converged after
-/// max_iterations. The model of the highest ESS is returned (of figures that differ by their noise the
-/// largest: high by about one standard error).
+/// Converged when the weights need no tempering (ESS >= `ess`) and two iterations in a row have not raised
+/// the best ESS by more than the fraction `gain`, or no ESS up to 1 could. Not converged after five
+/// iterations without such a gain, or max_iterations. The model of the highest ESS is returned (of figures
+/// that differ by their noise the largest: high by about one standard error).
 ///
 /// Files: OUTPUT.checkpoint.set0.npy and set1 hold the walkers by turns, .best0 and .best1 the best model
 /// (in the system's temporary folder without a checkpoint); gone at the end, kept when interrupted. Same
