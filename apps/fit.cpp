@@ -131,6 +131,7 @@ nlohmann::ordered_json configuration_of(const Options& options) {
 }
 
 void put_figures(Result& result, const FitReport& report, const Model& model) {
+    auto levels = nlohmann::ordered_json::array();
     result["samples"] = report.samples, result["dimension"] = report.dimension;
     result["dropped_columns"] = report.dropped;
     result["blocks"] = model.blocks.size() + model.levels.size(), result["basis_size"] = report.basis_size,
@@ -142,6 +143,20 @@ void put_figures(Result& result, const FitReport& report, const Model& model) {
     result["condition"] = report.condition, result["heldout_loss"] = report.heldout_loss;
     result["structure"] =
         fmt::format("{} ({})", model.levels.empty() ? "flat" : "levels", report.structure_reason);
+    for (const LevelReport& level : report.levels) {
+        nlohmann::ordered_json tried = nlohmann::ordered_json::object();
+        for (const auto& [name, value] : level.tried) tried[name] = value;
+        levels.push_back({{"name", level.name},
+                          {"targets", level.targets},
+                          {"pairs", level.pairs},
+                          {"basis_size", level.basis_size},
+                          {"basis", level.descriptors},
+                          {"ridge", level.ridge},
+                          {"steps", level.steps},
+                          {"heldout", level.heldout},
+                          {"tried", tried}});
+    }
+    if (!report.levels.empty()) result["levels"] = levels;
     result["max_correlation"] = report.max_correlation;
     if (!model.blocks.empty())
         result["t_min"] = model.blocks.front().t_min, result["t_end"] = model.blocks.front().t_end;
@@ -178,8 +193,8 @@ int run(const Options& options) {
     result.print();
     if (report.ridges_raised)
         warn(fmt::format(
-            "the ridge had to be raised at {} of {} time nodes: more samples or fewer functions would help",
-            report.ridges_raised, model.blocks.front().node_time.size()));
+            "the ridge had to be raised in {} of the systems: more samples or fewer functions would help",
+            report.ridges_raised));
     return 0;
 }
 

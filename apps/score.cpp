@@ -24,6 +24,11 @@ int run(const Options& o) {
     require_distinct(o.output, {o.model, o.points});
     require_writable(o.output);
     const Model model = read_model(o.model);
+    require(model.levels.empty(), ErrorKind::usage,
+            fmt::format("{}: expected a flat model (fit --levels flat), got one of levels, which diffuse one "
+                        "after another "
+                        "and have no joint score",
+                        o.model));
     const Block& block = model.blocks.front();
     require(o.time >= block.t_min && o.time <= block.t_end, ErrorKind::usage,
             fmt::format("-t: expected a time in the model's range [{:g}, {:g}], got {:g}", block.t_min,

@@ -56,16 +56,19 @@ double Fitter::heldout(Structure structure, size_t trained, size_t tested, std::
     }
     std::vector<double> x(tested * static_cast<size_t>(model_.dimension()));
     model_.view.read(data_, trained, tested, x.data());
-    double sum = 0, finite = 0;
+    double sum = 0, worst = 0;
+    size_t finite = 0;
     for (double log_q : log_density(context_, *model, tested, x.data()))
-        if (std::isfinite(log_q)) sum += log_q, finite += 1;
-    what = fmt::format("{:.2f}", sum / finite);
-    if (finite < 0.99 * static_cast<double>(tested)) {
-        what = fmt::format("none ({} of {} rows beyond the model)", static_cast<double>(tested) - finite,
-                           tested);
+        if (std::isfinite(log_q)) sum += log_q, worst = finite++ ? std::min(worst, log_q) : log_q;
+    if (finite == 0) {
+        what = "none";
         return -INFINITY;
     }
-    return sum / finite;
+    const double mean =
+        (sum + static_cast<double>(tested - finite) * (worst - 10)) / static_cast<double>(tested);
+    what = fmt::format("{:.2f}", mean);
+    if (finite < tested) what += fmt::format(" ({} rows left out)", tested - finite);
+    return mean;
 }
 
 bool Fitter::compare_structures() {
@@ -76,8 +79,6 @@ bool Fitter::compare_structures() {
                  of_levels = heldout(Structure::levels, trained, tested, levels);
     report_.structure_reason = fmt::format("held-out log q of {} rows after {} others: levels {}, flat {}",
                                            tested, trained, levels, flat);
-    if (!std::isfinite(of_flat) && !std::isfinite(of_levels))
-        reject("no model can be fitted: flat: " + flat + "; levels: " + levels);
     return of_levels > of_flat;
 }
 

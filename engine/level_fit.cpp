@@ -30,6 +30,7 @@ struct Candidate {
     int conditioning_degree = 0, degree = 8;
     int steps = 28;
     double t_min = 1e-3;
+    bool hermite = false; ///< Ornstein-Uhlenbeck reference: any tails, low degree
 
     std::string describe() const {
         static const char* const names[] = {"none",
@@ -39,14 +40,16 @@ struct Candidate {
                                             "l, r",
                                             "sums of groups, three powers"};
         return fmt::format("degree {} given {} to degree {}{}", degree, names[static_cast<int>(kind)],
-                           conditioning_degree, regression ? ", regression" : "");
+                           conditioning_degree, regression ? ", regression" : "") +
+               (hermite ? ", Ornstein-Uhlenbeck" : "");
     }
 };
 
 /// What is tried: measured over chains and lattices of short and long correlation length (docs/method.md,
 /// section 10).
-std::vector<Candidate> candidates(const LevelPlan& plan) {
+std::vector<Candidate> candidates(const LevelPlan& plan, size_t pairs) {
     std::vector<Candidate> out;
+    const bool few = pairs < 20000;
     for (DescriptorKind kind : plan.kinds) switch (kind) {
         case DescriptorKind::none: // one-dimensional: as rich as the data allow
             out.push_back({kind, false, 0, 8, 64, 1e-4});
@@ -62,9 +65,18 @@ std::vector<Candidate> candidates(const LevelPlan& plan) {
             break;
         default:
             out.push_back({kind, true, 5, 8, 28, 1e-3});
+            if (few) out.push_back({kind, true, 3, 6, 28, 1e-3});
             break;
         }
+    if (few && plan.slots > 0) out.push_back({DescriptorKind::predictor, true, 1, 4, 28, 1e-3});
     return out;
+}
+
+/// What is left when no fitted reference will do.
+Candidate fallback(const LevelPlan& plan) {
+    const bool alone = plan.slots == 0;
+    return {
+        alone ? DescriptorKind::none : DescriptorKind::predictor, !alone, alone ? 0 : 2, 4, 64, 1e-3, true};
 }
 
 std::vector<Descriptor> make_descriptors(DescriptorKind kind, const LevelPlan& plan,
@@ -203,7 +215,8 @@ class PairReader {
     const LevelPairs& pairs_;
 };
 
-void choose_reference(const LevelPairs& pairs, const LevelOptions& options, Level& level) {
+/// Throws Error(numerical) when a fitted reference would leave more than 1e-4 of the pairs out of its box.
+void choose_reference(const LevelPairs& pairs, const LevelOptions& options, bool hermite, Level& level) {
     const PairReader reader(level, pairs);
     std::vector<double> z(pairs.train);
     reader.z(0, pairs.train, z.data());
@@ -212,6 +225,10 @@ void choose_reference(const LevelPairs& pairs, const LevelOptions& options, Leve
     level.scale = std::sqrt(square / static_cast<double>(z.size()));
     if (!(level.scale > 0))
         throw Error(ErrorKind::input, fmt::format("level {}: the target does not vary", level.name));
+    if (hermite) {
+        level.family = hermite_family(2 * level.degree);
+        return;
+    }
     MarginalSums sums;
     sums.power.assign(15, 0);
     for (double& v : z) {
@@ -234,6 +251,12 @@ void choose_reference(const LevelPairs& pairs, const LevelOptions& options, Leve
         sums.low_quantile = -sums.high_quantile;
     }
     const PotentialFit fit = fit_potential(sums, options.reference_scale, options.even);
+    const auto outside =
+        std::count_if(z.begin(), z.end(), [&](double v) { return v < fit.lo || v > fit.hi; });
+    if (static_cast<double>(outside) > 1e-4 * sums.count)
+        throw Error(ErrorKind::numerical,
+                    fmt::format("fit: level {}: {} of {} pairs lie outside the box of the reference",
+                                level.name, outside, z.size()));
     level.family = fitted_family(fit.potential, fit.lo, fit.hi, std::max(kTopDegree, 2 * level.degree),
                                  level.degree > 8 ? 96 : 48);
 }
@@ -542,6 +565,12 @@ double heldout_likelihood(const Context& context, const Level& level, const Leve
 Level fit_level(const Context& context, const LevelPlan& plan, const LevelPairs& pairs,
                 const LevelOptions& options, LevelReport& report) {
     report.name = plan.name, report.targets = plan.targets.size(), report.pairs = pairs.size();
+    const size_t needed = std::max<size_t>(100, 5 * static_cast<size_t>(plan.slots + 1));
+    if (pairs.train < needed || pairs.train == pairs.size())
+        throw Error(ErrorKind::input,
+                    fmt::format("level {}: expected at least {} training pairs and one held out, got {} "
+                                "and {}: more samples are needed",
+                                plan.name, needed, pairs.train, pairs.size() - pairs.train));
     double intercept = 0;
     const std::vector<double> beta = regress(plan, pairs, options.even, intercept);
     // Everything but the coefficients, from the training pairs.
@@ -558,7 +587,7 @@ Level fit_level(const Context& context, const LevelPlan& plan, const LevelPairs&
             level.intercept = std::accumulate(x, x + pairs.train, 0.0) / static_cast<double>(pairs.train);
         }
         level.descriptors = make_descriptors(c.kind, plan, beta);
-        choose_reference(pairs, options, level);
+        choose_reference(pairs, options, c.hermite, level);
         choose_monomials(pairs, options.even, c.conditioning_degree, level);
         level.t_min = c.t_min;
         level.t_end = options.t_end > 0 ? options.t_end : std::max(5.0, 3 / level.family.lambda[1]);
@@ -566,9 +595,9 @@ Level fit_level(const Context& context, const LevelPlan& plan, const LevelPairs&
         level.node_time = level.step_times(c.steps);
         return level;
     };
-    const std::vector<Candidate> list = candidates(plan);
+    const std::vector<Candidate> list = candidates(plan, pairs.train);
     Candidate best = list.front();
-    if (list.size() > 1) {
+    {
         // Chosen on a part of the pairs, those at regular distances.
         const size_t most = 100000, stride = std::max<size_t>(1, pairs.train / most);
         double highest = -INFINITY;
@@ -581,10 +610,10 @@ Level fit_level(const Context& context, const LevelPlan& plan, const LevelPairs&
                       part.values.row(k) + part.train);
         }
         for (const Candidate& c : list) {
-            Level level = prepare(c);
             LevelReport unused;
             double value = -INFINITY;
             try {
+                Level level = prepare(c);
                 solve_level(context, level_moments(context, level, part, 0, part.train),
                             options.ridge < 0 ? 1e-5 : options.ridge, level, unused);
                 value = heldout_likelihood(context, level, part, 10000);
@@ -594,29 +623,39 @@ Level fit_level(const Context& context, const LevelPlan& plan, const LevelPairs&
             report.tried.emplace_back(c.describe(), value);
             if (value > highest) highest = value, best = c;
         }
+        if (!std::isfinite(highest)) best = fallback(plan);
     }
-    Level level = prepare(best);
-    report.descriptors = best.describe();
-    report.regression = best.regression, report.conditioning_degree = best.conditioning_degree;
-    LevelMoments train = level_moments(context, level, pairs, 0, pairs.train);
-    double ridge = options.ridge;
-    if (ridge < 0) {
-        double highest = -INFINITY;
-        for (double trial : {1e-5, 1e-4, 1e-3}) {
-            solve_level(context, train, trial, level, report);
-            const double value = heldout_likelihood(context, level, pairs, 10000);
-            if (value > highest + 1e-5) highest = value, ridge = trial;
+    const auto finish = [&](const Candidate& c) {
+        Level level = prepare(c);
+        report.descriptors = c.describe();
+        report.regression = c.regression, report.conditioning_degree = c.conditioning_degree;
+        LevelMoments train = level_moments(context, level, pairs, 0, pairs.train);
+        double ridge = options.ridge;
+        if (ridge < 0) {
+            double highest = -INFINITY;
+            for (double trial : {1e-5, 1e-4, 1e-3, 1e-2, 1e-1}) {
+                if (trial > 1e-3 && pairs.train > 20000) break;
+                solve_level(context, train, trial, level, report);
+                const double value = heldout_likelihood(context, level, pairs, 10000);
+                if (value > highest + 1e-5) highest = value, ridge = trial;
+            }
+            report.heldout = highest;
+        } else {
+            solve_level(context, train, ridge, level, report);
+            report.heldout = heldout_likelihood(context, level, pairs, 10000);
         }
-        report.heldout = highest;
-    } else {
+        train.add(level_moments(context, level, pairs, pairs.train, pairs.size()));
         solve_level(context, train, ridge, level, report);
-        report.heldout = heldout_likelihood(context, level, pairs, 10000);
+        choose_steps(context, pairs, level);
+        report.steps = level.steps;
+        return level;
+    };
+    try {
+        return finish(best);
+    } catch (const Error& error) {
+        if (error.kind() != ErrorKind::numerical || best.hermite) throw;
+        return finish(fallback(plan));
     }
-    train.add(level_moments(context, level, pairs, pairs.train, pairs.size()));
-    solve_level(context, train, ridge, level, report);
-    choose_steps(context, pairs, level);
-    report.steps = level.steps;
-    return level;
 }
 
 } // namespace dynkin

@@ -141,6 +141,7 @@ template class ScoreField<double>;
 
 void score(const Context& context, const Model& model, double t, size_t count, const double* x, double* out) {
     const size_t d = static_cast<size_t>(model.dimension());
+    require(model.levels.empty(), ErrorKind::usage, "score: expected a flat model, got one of levels");
     const Block& block = model.blocks.front();
     const ScoreField<double> field(context, block);
     const auto coefficients = field.arrange(coefficients_at(block, t));

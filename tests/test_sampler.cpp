@@ -300,13 +300,6 @@ TEST(Sampling, StepsOutOfRangeAreErrorsAndZeroIsTheDefault) {
     EXPECT_EQ(sample(cases::context(), exact.model, 0).rows.size(), 0u);
 }
 
-TEST(Sampling, ModelsOfSeveralBlocksAreRefused) {
-    Case exact(2, ReferenceKind::hermite, 8);
-    exact.model.blocks.push_back(exact.model.blocks[0]);
-    cases::expect_error(
-        ErrorKind::usage, [&] { sample(cases::context(), exact.model, 1); }, "block");
-}
-
 TEST(Sampling, DroppedColumnsComeBackAsTheirConstants) {
     Case exact(2, ReferenceKind::hermite, 8);
     const Samples plain = sample(cases::context(), exact.model, 70);
