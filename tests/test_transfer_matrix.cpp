@@ -208,14 +208,14 @@ TEST(TransferMatrix, TwoAndThreeSites) {
             for (const double coupling : {2.0, -0.7}) {
                 const LatticeTarget target = chain(d, boundary, coupling, {0.3, -2, -0.4, 1.1}, 0.2);
                 expect_answers(target, direct_sums(target), 1e-11);
-                EXPECT_LE(largest_z(TransferMatrix(target), target, 100'000, 4), z_bound);
+                EXPECT_LE(largest_z(TransferMatrix(target), target, 30'000, 4), z_bound);
             }
 }
 
 /// Mean of a function of x_0 that no second moment determines: the law of one site, not only its width.
 TEST(TransferMatrix, DrawsHaveTheShapeOfTheDensity) {
     const TransferMatrix matrix(chain(3, Boundary::periodic, 3, {0.3, -4, 0, 2}));
-    const size_t rows = 400'000;
+    const size_t rows = 100'000;
     Array<double> x(rows, 3);
     matrix.draw(Context(), 5, 0, rows, x.data());
     // dlog Z / dc_4 = -3 E[x^4], by a difference of log Z.

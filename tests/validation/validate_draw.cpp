@@ -14,80 +14,14 @@
 // +- 0.040 over 120 seeds), over the three seeds together: 27 and 99 degrees of freedom, outside [0.5, 2]
 // with probability about 0.02 and 1e-5. It weighs every combination of distances, so it sees more than the
 // plain mean.
-#include "engine/mcmc.h"
-#include "record.h"
-#include <cmath>
+#include "scores.h"
 #include <cstdio>
-#include <filesystem>
-#include <unistd.h>
+#include <fstream>
 
 namespace dynkin {
 namespace {
 
-struct Scores {
-    std::vector<double> value, z, decorrelated;
-};
-
-/// `figures` numbers a row from f(row index, out): means over all rows, z against `expected`, and the
-/// decorrelated z.
-template <class F>
-Scores scores(const Array<double>& x, std::size_t chains, const std::vector<double>& expected, const F& f) {
-    const std::size_t rounds = x.rows() / chains, p = expected.size();
-    const double n_chains = static_cast<double>(chains);
-    Array<double> mean(chains, p), covariance(p, p);
-    std::vector<double> one(p);
-    Scores s{std::vector<double>(p), {}, {}};
-    for (std::size_t n = 0; n < rounds * chains; ++n) {
-        f(n, one.data());
-        for (std::size_t q = 0; q < p; ++q) mean(n % chains, q) += one[q] / static_cast<double>(rounds);
-    }
-    for (std::size_t c = 0; c < chains; ++c)
-        for (std::size_t q = 0; q < p; ++q) s.value[q] += mean(c, q) / n_chains;
-    for (std::size_t c = 0; c < chains; ++c)
-        for (std::size_t q = 0; q < p; ++q)
-            for (std::size_t r = 0; r < p; ++r)
-                covariance(q, r) +=
-                    (mean(c, q) - s.value[q]) * (mean(c, r) - s.value[r]) / (n_chains * (n_chains - 1));
-    std::vector<double> error;
-    for (std::size_t q = 0; q < p; ++q) {
-        error.push_back(s.value[q] - expected[q]);
-        s.z.push_back(error[q] / std::sqrt(covariance(q, q)));
-    }
-    const GaussianTarget factored = gaussian(std::vector<double>(p), covariance);
-    for (std::size_t q = 0; q < p; ++q) {
-        double rest = error[q];
-        for (std::size_t r = 0; r < q; ++r) rest -= factored.cholesky(q, r) * s.decorrelated[r];
-        s.decorrelated.push_back(rest / factored.cholesky(q, q));
-    }
-    return s;
-}
-
-double mean_square(const std::vector<double>& z) {
-    double sum = 0;
-    for (const double v : z) sum += v * v;
-    return sum / static_cast<double>(z.size());
-}
-
-struct Drawn {
-    Array<double> x;
-    McmcReport report;
-};
-
-Drawn drawn(const Context& context, const Target& target, std::uint64_t seed) {
-    McmcOptions options;
-    options.samples = static_cast<std::size_t>(1e5 * validation::scale()), options.seed = seed;
-    const auto path =
-        std::filesystem::temp_directory_path() / ("validate_draw_" + std::to_string(::getpid()) + ".npy");
-    Drawn result;
-    {
-        NpyWriter output(path, {options.samples, target.dimension()}, 8);
-        result.report = run_mcmc(context, target, options, output);
-        output.commit();
-    }
-    result.x = read_npy(path);
-    std::filesystem::remove(path);
-    return result;
-}
+using namespace validation;
 
 /// One seed: judged by each z and by the energy; returns the decorrelated mean square.
 double expect_agreement(const std::string& name, const nlohmann::json& exact, std::uint64_t seed) {
@@ -96,7 +30,9 @@ double expect_agreement(const std::string& name, const nlohmann::json& exact, st
     target.kind = "ginzburg_landau";
     target.law = ginzburg_landau({{d}, Boundary::periodic}, exact["lam"], exact["beta"], exact["h"]);
     const Context context;
-    const auto [x, report] = drawn(context, target, seed);
+    McmcOptions options;
+    options.samples = static_cast<std::size_t>(1e5 * scale()), options.seed = seed;
+    const auto [x, report] = drawn(context, target, options);
 
     std::vector<double> expected;
     for (std::size_t r = 0; r <= d / 2; ++r) expected.push_back(exact["second_moments"][0][r]);
@@ -107,8 +43,7 @@ double expect_agreement(const std::string& name, const nlohmann::json& exact, st
             for (std::size_t i = 0; i < d; ++i) out[r] += row[i] * row[(i + r) % d] / static_cast<double>(d);
         }
     });
-    double largest = 0;
-    for (const double z : pairs.z) largest = std::max(largest, std::abs(z));
+    const double largest = largest_size(pairs.z), together = mean_square(decorrelated(pairs));
 
     std::vector<double> u(x.rows());
     energy(context, target, x.rows(), x.data(), u.data());
@@ -119,14 +54,14 @@ double expect_agreement(const std::string& name, const nlohmann::json& exact, st
     std::printf("%s seed %u: mean z^2 %.3f (decorrelated %.3f), max |z| %.2f, energy %.4f (z %.2f), variance "
                 "%.4f (z %.2f), "
                 "R-hat %.4f, ESS %.0f, acceptance %.3f, thinning %d\n",
-                name.c_str(), static_cast<unsigned>(seed), mean_square(pairs.z),
-                mean_square(pairs.decorrelated), largest, energies.value[0], energies.z[0], energies.value[1],
-                energies.z[1], report.r_hat_max, report.ess_min, report.acceptance, report.thinning);
-    validation::record(name, seed, "second moments, max |z|", largest, "<=", 4.5);
-    validation::record(name, seed, "energy mean, |z|", std::abs(energies.z[0]), "<=", 4.5);
-    validation::record(name, seed, "energy variance, |z|", std::abs(energies.z[1]), "<=", 4.5);
-    validation::record(name, seed, "r_hat_max", report.r_hat_max, "<=", 1.05);
-    return mean_square(pairs.decorrelated);
+                name.c_str(), static_cast<unsigned>(seed), mean_square(pairs.z), together, largest,
+                energies.value[0], energies.z[0], energies.value[1], energies.z[1], report.r_hat_max,
+                report.ess_min, report.acceptance, report.thinning);
+    record(name, seed, "second moments, max |z|", largest, "<=", 4.5);
+    record(name, seed, "energy mean, |z|", std::abs(energies.z[0]), "<=", 4.5);
+    record(name, seed, "energy variance, |z|", std::abs(energies.z[1]), "<=", 4.5);
+    record(name, seed, "r_hat_max", report.r_hat_max, "<=", 1.05);
+    return together;
 }
 
 class ValidateDraw : public ::testing::TestWithParam<const char*> {};
@@ -137,8 +72,8 @@ TEST_P(ValidateDraw, AgreesWithTheTransferMatrix) {
     const std::string name = std::string("draw ") + GetParam();
     double together = 0;
     for (const std::uint64_t seed : {1, 2, 3}) together += expect_agreement(name, exact, seed) / 3;
-    validation::record(name, 0, "second moments, decorrelated mean z^2 of seeds 1 to 3", together, ">=", 0.5);
-    validation::record(name, 0, "second moments, decorrelated mean z^2 of seeds 1 to 3", together, "<=", 2);
+    record(name, 0, "second moments, decorrelated mean z^2 of seeds 1 to 3", together, ">=", 0.5);
+    record(name, 0, "second moments, decorrelated mean z^2 of seeds 1 to 3", together, "<=", 2);
 }
 
 INSTANTIATE_TEST_SUITE_P(Rings, ValidateDraw, ::testing::Values("gl1d_16_periodic", "gl1d_64_moderate"));
