@@ -18,13 +18,14 @@ struct Options {
     std::string model, output, log_density, method = "sde", dtype = "f4", exact_last = "none", target;
     std::size_t samples = 0;
     int steps = 0;
+    bool tables = false;
 };
 
 nlohmann::ordered_json configuration_of(const Options& o, int steps) {
     return {{"command", "sample"}, {"model", o.model},      {"samples", o.samples},
             {"method", o.method},  {"steps", steps},        {"log-density", o.log_density},
             {"dtype", o.dtype},    {"seed", o.common.seed}, {"exact-last", o.exact_last},
-            {"target", o.target}};
+            {"target", o.target},  {"tables", o.tables}};
 }
 
 /// Both outputs and the state between batches: rows so far, projected particles, error estimate.
@@ -72,7 +73,7 @@ class Output {
     }
 
     std::uint64_t runaways = 0;
-    std::size_t exact_sites = 0;
+    std::size_t exact_sites = 0, table_sites = 0;
     double error = 0;
 
   private:
@@ -95,6 +96,7 @@ void generate(const Context& context, const Model& model, const Options& o, Samp
             const std::size_t first = output.next();
             const SampleReport report = sampling.run(first, std::min(batch, o.samples - first), sink);
             output.runaways += report.runaways, output.exact_sites = report.exact_sites;
+            output.table_sites = report.table_sites;
             if (first == 0) output.error = sampling.log_density_error();
             output.save_if(false);
         }
@@ -124,6 +126,7 @@ int run(const Options& o) {
     settings.exact_stages = o.exact_last == "all" ? 2 : o.exact_last == "odd" ? 1 : 0;
     settings.target = target ? &*target : nullptr;
     settings.method = o.method == "ode" ? Method::ode : Method::sde;
+    settings.tables = o.tables;
     settings.steps = o.steps, settings.seed = o.common.seed;
     const int steps = o.steps ? o.steps : model.default_steps;
     nlohmann::ordered_json identity = configuration_of(o, steps);
@@ -137,6 +140,7 @@ int run(const Options& o) {
     result["steps"] = steps, result["method"] = o.method;
     result["runaways"] = output.runaways;
     if (settings.exact_stages) result["exact_sites"] = output.exact_sites;
+    if (settings.tables) result["table_sites"] = output.table_sites;
     if (settings.method == Method::ode) result["log_density_error"] = output.error;
     result.print();
     if (output.runaways)
@@ -183,6 +187,9 @@ Command sample_command(CLI::App& parent) {
         ->check(CLI::IsMember({"none", "odd", "all"}))
         ->needs(target)
         ->capture_default_str();
+    command->add_flag("--tables", o.tables,
+                      "levels with at most two descriptors from tables of their laws: several times faster, and log q "
+                      "has no step error");
     command->add_option("--dtype", o.dtype, "of the samples")
         ->check(CLI::IsMember({"f4", "f8"}))
         ->capture_default_str();

@@ -110,12 +110,30 @@ template <class T> void LevelFlow<T>::draw(std::uint64_t seed, std::uint64_t fir
         kernels_.describe(plan_, x, level_.neighbours.data() + k * static_cast<size_t>(level_.slots), s.mean, s.psi,
                           s.kernel);
         start(seed, first, target, s.z, log_density);
-        kernels_.generate(plan_, s.psi, s.z, s.stretch, s.kernel);
-        T* out = x + static_cast<size_t>(target) * kScoreTile;
-        for (size_t p = 0; p < kScoreTile; ++p) {
-            out[p] = static_cast<T>(static_cast<double>(s.mean[p]) + level_.scale * static_cast<double>(s.z[p]));
-            if (log_density) log_density[p] -= portable_log(s.stretch[p] * level_.scale);
-        }
+        finish(target, s, x, log_density);
+    }
+}
+
+template <class T>
+void LevelFlow<T>::carry(const T* z, T* x, double* log_density, std::byte* scratch) const {
+    const Space s = divide(scratch);
+    kernels_.describe(plan_, x, level_.neighbours.data(), s.mean, s.psi, s.kernel);
+    for (size_t p = 0; p < kScoreTile; ++p) {
+        s.z[p] = z[p];
+        log_density[p] += level_.family.log_density(static_cast<double>(z[p]));
+    }
+    finish(level_.targets.front(), s, x, log_density);
+}
+
+/// From z of the reference to x of the data.
+template <class T>
+void LevelFlow<T>::finish(int target, const Space& s, T* x, double* log_density) const {
+    kernels_.generate(plan_, s.psi, s.z, s.stretch, s.kernel);
+    T* out = x + static_cast<size_t>(target) * kScoreTile;
+    for (size_t p = 0; p < kScoreTile; ++p) {
+        out[p] =
+            static_cast<T>(static_cast<double>(s.mean[p]) + level_.scale * static_cast<double>(s.z[p]));
+        if (log_density) log_density[p] -= portable_log(s.stretch[p] * level_.scale);
     }
 }
 

@@ -20,6 +20,8 @@ template <class T> class LevelFlow {
     /// Draws all targets of particles first .. first + 63 given what is in x, and adds log q to log_density unless null
     /// (NaN where the discrete map has no inverse).
     void draw(std::uint64_t seed, std::uint64_t first, T* x, double* log_density, std::byte* scratch) const;
+    /// draw() of the first target, from these z of the reference instead of random ones.
+    void carry(const T* z, T* x, double* log_density, std::byte* scratch) const;
     /// Adds log q of the targets in x: the exact density of what draw() gives, -inf or NaN where it never arrives.
     void evaluate(const T* x, double* log_density, std::byte* scratch) const;
 
@@ -30,6 +32,7 @@ template <class T> class LevelFlow {
         void* kernel;
     };
     Space divide(std::byte* scratch) const;
+    void finish(int target, const Space& space, T* x, double* log_density) const;
     void start(std::uint64_t seed, std::uint64_t first, int target, T* z, double* log_density) const;
 
     const Level& level_;

@@ -24,6 +24,8 @@ enum class Stream : std::uint32_t {
     exact_draw = 13,    ///< draw: chains by transfer matrix; step = site, slot = attempt
     level_pairs = 20,   ///< fit: which places of the lattice a row gives to the training pairs of a level
     energy_fit = 21,    ///< fit: resampling, samples and reflections of a fit from the energy; step = round
+    tile_pairs = 22,    ///< fit: the same for the levels of a tile; step = level
+    table_draw = 30,    ///< sample: levels drawn from tables; slot = coordinate
     test = 1000,        ///< tests only
 };
 

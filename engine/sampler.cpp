@@ -6,6 +6,7 @@
 #include "error.h"
 #include "exact_levels.h"
 #include "level_flow.h"
+#include "level_table.h"
 #include "parallel.h"
 #include "progress.h"
 #include "score.h"
@@ -337,9 +338,18 @@ class Sampling::Engine {
             levels_.emplace_back(context, level, options.steps);
             scratch_ = std::max(scratch_, levels_.back().scratch());
         }
-        if (options.exact_stages == 0) return;
-        require(options.target != nullptr, ErrorKind::usage, "sample: exact last levels need the target");
-        exact_.emplace(context, *options.target, model, options.exact_stages);
+        if (options.exact_stages) use_exact_levels();
+        tables_.resize(levels_.size());
+        for (size_t k = 0; k < tables_.size() && options.tables; ++k)
+            if (LevelTable::fits(model.levels[k]) && !(exact_ && exact_->draws(k))) {
+                tables_[k].emplace(context, model.levels[k]);
+                table_sites_ += model.levels[k].targets.size();
+            }
+    }
+
+    void use_exact_levels() {
+        require(options_.target != nullptr, ErrorKind::usage, "sample: exact last levels need the target");
+        exact_.emplace(context_, *options_.target, model_, options_.exact_stages);
         scratch_ = std::max(scratch_, exact_->scratch());
     }
 
@@ -364,7 +374,8 @@ class Sampling::Engine {
             sink(first + done, rows, out.data(), ode ? batch.log_density.data() : nullptr);
             done += rows;
         }
-        return {count, steps(), runaways() - before, exact_ ? exact_->sites() : 0, log_density_error()};
+        return {count, steps(), runaways() - before, exact_ ? exact_->sites() : 0, table_sites_,
+                log_density_error()};
     }
     double log_density_error() const { return std::max(error_, 0.0); }
 
@@ -384,6 +395,8 @@ class Sampling::Engine {
             for (size_t k = 0; k < levels_.size(); ++k) {
                 if (exact_ && exact_->draws(k))
                     exact_->draw(k, options_.seed, first, batch.x.row(tile), log_q, work);
+                else if (tables_[k])
+                    tables_[k]->draw({options_.seed, Stream::table_draw, first, 0, 0}, batch.x.row(tile), log_q);
                 else
                     levels_[k].draw(options_.seed, first, batch.x.row(tile), log_q, work);
             }
@@ -418,7 +431,8 @@ class Sampling::Engine {
     std::optional<BlockSampler> block_;
     std::vector<LevelFlow<float>> levels_;
     std::optional<ExactLevels> exact_;
-    size_t scratch_ = 0;
+    std::vector<std::optional<LevelTable>> tables_;
+    size_t scratch_ = 0, table_sites_ = 0;
     Progress progress_;
     double error_ = -1;
     size_t flagged_ = 0;

@@ -23,6 +23,7 @@ struct SampleOptions {
     /// nearest-neighbour.
     int exact_stages = 0;
     const Target* target = nullptr;
+    bool tables = false; ///< levels with at most two descriptors from tables of their laws: much faster than the flow
 };
 
 struct SampleReport {
@@ -30,6 +31,7 @@ struct SampleReport {
     int steps = 0;
     std::size_t runaways = 0;    ///< sde: particles that were projected or not finite; ode: log q = -inf
     std::size_t exact_sites = 0; ///< drawn from the target's own conditionals
+    std::size_t table_sites = 0; ///< drawn from tables
     double log_density_error =
         0; ///< ode: rms difference of log q to twice the steps, at 256 of the samples (nats)
 };

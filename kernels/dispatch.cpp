@@ -4,6 +4,7 @@
 #include "moments.h"
 #include "score.h"
 #include "step.h"
+#include "table.h"
 
 namespace dynkin::kernels {
 
@@ -21,6 +22,18 @@ const StepKernels& step_kernels(Isa isa) {
 #endif
     (void)isa;
     return step_kernels_baseline();
+}
+
+const TableKernels& table_kernels_baseline();
+const TableKernels& table_kernels_avx2();
+const TableKernels& table_kernels_avx512();
+const TableKernels& table_kernels(Isa isa) {
+#if defined(__x86_64__)
+    if (isa == Isa::avx512) return table_kernels_avx512();
+    if (isa == Isa::avx2) return table_kernels_avx2();
+#endif
+    (void)isa;
+    return table_kernels_baseline();
 }
 
 template <class T> std::size_t moment_scratch(const MomentGroup& group) {
