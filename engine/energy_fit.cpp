@@ -85,10 +85,10 @@ class EnergyFitter {
                                               .string();
         fit_ = options.fit;
         fit_.checkpoint = {};
-        if (const Lattice* lattice = target.lattice()) {
+        if (const Lattice* lattice = target.lattice())
             fit_.lattice = *lattice, fit_.reflection_symmetric = true;
-            if (fit_.structure == Structure::automatic) fit_.structure = Structure::levels;
-        }
+        if (fit_.structure == Structure::automatic)
+            fit_.structure = target.lattice() ? Structure::levels : Structure::flat;
         fit_.known_even = target.even();
     }
     ~EnergyFitter() {

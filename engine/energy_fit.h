@@ -31,7 +31,8 @@ struct AnnealingStep {
 
 struct EnergyFitOptions {
     std::size_t rows = 20'000; ///< of the set that each model is fitted to, and weighed with
-    /// Of the refits. Lattice, symmetry and (if automatic) structure come from the target; no checkpoint.
+    /// Of the refits. Lattice and symmetry come from the target, and the structure if it is automatic: levels
+    /// with a lattice, else flat. No checkpoint.
     FitOptions fit = {};
     std::size_t early_pairs = 200'000; ///< level_pairs at most, until the ESS fraction has reached `ess`
     double ess = 0.3;                  ///< fraction that tempering and annealing keep, in (0, 1)

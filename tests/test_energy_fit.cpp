@@ -62,6 +62,7 @@ TEST_F(EnergyFit, TiltedWellsHaveTheirLogPartitionAndShares) {
     EnergyFitReport report;
     const Model model = fit_from_energy(context, tilted_wells(), quick(4000), &report);
     const auto [log_z, share] = well_by_quadrature(2, 0.3);
+    EXPECT_FALSE(model.blocks.empty());
     EXPECT_GE(report.ess_fraction, 0.9);
     EXPECT_TRUE(report.usable);
     EXPECT_NEAR(report.log_partition, 2 * log_z, z_bound * report.log_partition_error);
