@@ -27,9 +27,9 @@ ExactLevels::ExactLevels(const Context& context, const Target& target, const Mod
                     model.lattice ? model.lattice->describe() : "one without a lattice"));
     coupling_ = law->coupling, site_ = law->site;
     kind_.assign(model.levels.size(), Kind::model), places_.resize(model.levels.size());
-    choose_box(*law);
+    choose_box();
     classify(model, *law, stages);
-    make_tables(*law);
+    make_tables();
 }
 
 double ExactLevels::site_energy(double x) const {
@@ -39,7 +39,7 @@ double ExactLevels::site_energy(double x) const {
 }
 
 /// Beyond the box the site potential alone is 40 kT above its minimum.
-void ExactLevels::choose_box(const LatticeTarget&) {
+void ExactLevels::choose_box() {
     double lowest = 0;
     for (int i = -4000; i <= 4000; ++i) lowest = std::min(lowest, site_energy(0.005 * i));
     box_ = 0;
@@ -56,47 +56,50 @@ void ExactLevels::choose_box(const LatticeTarget&) {
 
 void ExactLevels::classify(const Model& model, const LatticeTarget& law, int stages) {
     const size_t d = law.lattice.sites();
-    std::vector<std::vector<int>> nearest(d);
+    Geometry g{std::vector<std::vector<int>>(d), std::vector<int>(d, -1), law.lattice.outer_edges()};
     for (const auto& [i, j] : law.lattice.edges()) {
-        nearest[static_cast<size_t>(i)].push_back(j), nearest[static_cast<size_t>(j)].push_back(i);
+        g.nearest[static_cast<size_t>(i)].push_back(j), g.nearest[static_cast<size_t>(j)].push_back(i);
+        ++g.edges[static_cast<size_t>(i)], ++g.edges[static_cast<size_t>(j)];
     }
-    const std::vector<int> outer = law.lattice.outer_edges();
-    std::vector<int> stage(d, -1), edges(d);
     int last = 0;
     for (const Level& level : model.levels)
         for (int j : level.targets)
-            stage[static_cast<size_t>(j)] = level.stage, last = std::max(last, level.stage);
-    for (size_t j = 0; j < d; ++j) edges[j] = static_cast<int>(nearest[j].size()) + outer[j];
+            g.stage[static_cast<size_t>(j)] = level.stage, last = std::max(last, level.stage);
     for (int wanted = last; wanted >= 0 && wanted > last - stages; --wanted)
         for (size_t k = 0; k < model.levels.size(); ++k) {
             if (model.levels[k].stage != wanted) continue;
             kind_[k] = wanted == last ? Kind::last : Kind::decimated;
-            for (int target : model.levels[k].targets) {
-                Site site{
-                    target, edges[static_cast<size_t>(target)], nearest[static_cast<size_t>(target)], {}};
-                for (int q : site.neighbours) {
-                    const int when = stage[static_cast<size_t>(q)];
-                    bool fits = wanted == last ? when < last : when == last;
-                    Site::Group group{edges[static_cast<size_t>(q)], {}};
-                    for (int other : nearest[static_cast<size_t>(q)])
-                        if (other != target) {
-                            group.others.push_back(other);
-                            fits = fits && (wanted == last || stage[static_cast<size_t>(other)] < wanted);
-                        }
-                    require(
-                        fits, ErrorKind::usage,
-                        fmt::format(
-                            "exact last levels: sites {} and {} of {} are neighbours that the colouring does "
-                            "not separate (odd periodic sides need three colours): expected --exact-last {}",
-                            target, q, law.lattice.describe(), wanted == last ? "none" : "odd"));
-                    if (wanted != last) site.groups.push_back(std::move(group));
-                }
-                places_[k].push_back(std::move(site)), ++sites_;
-            }
+            for (int target : model.levels[k].targets)
+                places_[k].push_back(place(g, law.lattice, target, last));
+            sites_ += places_[k].size();
         }
 }
 
-void ExactLevels::make_tables(const LatticeTarget&) {
+/// Neighbours that are known when the target is drawn, and those of the last stage with their other
+/// neighbours.
+ExactLevels::Site ExactLevels::place(const Geometry& g, const Lattice& lattice, int target, int last) const {
+    const auto stage = [&](int j) { return g.stage[static_cast<size_t>(j)]; };
+    Site site{target, g.edges[static_cast<size_t>(target)], {}, {}};
+    for (int q : g.nearest[static_cast<size_t>(target)]) {
+        if (stage(q) < stage(target)) {
+            site.neighbours.push_back(q);
+            continue;
+        }
+        bool fits = stage(q) == last && stage(target) < last;
+        Site::Group group{g.edges[static_cast<size_t>(q)], {}};
+        for (int other : g.nearest[static_cast<size_t>(q)])
+            if (other != target) group.others.push_back(other), fits = fits && stage(other) < stage(target);
+        require(
+            fits, ErrorKind::usage,
+            fmt::format("exact last levels: sites {} and {} of {} are neighbours that the colouring does not "
+                        "separate (odd periodic sides need three colours): expected --exact-last {}",
+                        target, q, lattice.describe(), stage(target) == last ? "none" : "odd"));
+        site.groups.push_back(std::move(group));
+    }
+    return site;
+}
+
+void ExactLevels::make_tables() {
     const auto base = [&](int n) -> const std::vector<double>& {
         auto& row = base_[n];
         for (size_t i = row.size(); i < nodes(); ++i) {
@@ -136,14 +139,10 @@ void ExactLevels::fill(const Site& site, const float* x, size_t particle, double
     };
     const size_t n = nodes();
     const double* base = base_.at(site.edges).data();
-    if (site.groups.empty()) {
-        double sum = 0;
-        for (int j : site.neighbours) sum += value(j);
-        const double slope = coupling_ * sum * step_, at = -coupling_ * sum * box_;
-        for (size_t i = 0; i < n; ++i) row[i] = base[i] + at + slope * static_cast<double>(i);
-        return;
-    }
-    std::copy_n(base, n, row);
+    double sum = 0;
+    for (int j : site.neighbours) sum += value(j);
+    const double slope = coupling_ * sum * step_, at = -coupling_ * sum * box_;
+    for (size_t i = 0; i < n; ++i) row[i] = base[i] + at + slope * static_cast<double>(i);
     for (const auto& group : site.groups) {
         double a = 0;
         for (int j : group.others) a += value(j);

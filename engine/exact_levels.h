@@ -38,7 +38,7 @@ class ExactLevels {
     /// Of one site: its edges, and for the decimated the neighbours' other neighbours.
     struct Site {
         int target, edges;
-        std::vector<int> neighbours;
+        std::vector<int> neighbours; ///< known ones
         struct Group {
             int edges;
             std::vector<int> others;
@@ -46,9 +46,14 @@ class ExactLevels {
         std::vector<Group> groups;
     };
     std::size_t nodes() const { return 161; }
-    void choose_box(const LatticeTarget& law);
+    struct Geometry {
+        std::vector<std::vector<int>> nearest;
+        std::vector<int> stage, edges;
+    };
+    Site place(const Geometry& g, const Lattice& lattice, int target, int last) const;
+    void choose_box();
     void classify(const Model& model, const LatticeTarget& law, int stages);
-    void make_tables(const LatticeTarget& law);
+    void make_tables();
     double site_energy(double x) const;
     /// log density on the grid, not normalised.
     void fill(const Site& site, const float* x, std::size_t particle, double* row) const;

@@ -21,7 +21,8 @@ using std::size_t;
 namespace {
 
 constexpr int kTopDegree = 24;
-constexpr size_t kGroups = 32; ///< partial sums: fixed, so that results do not depend on threads
+constexpr double kReach = 1.15; ///< of the reference, in ranges of the data
+constexpr size_t kGroups = 32;  ///< partial sums: fixed, so that results do not depend on threads
 
 /// One way to fit a level.
 struct Candidate {
@@ -49,7 +50,7 @@ struct Candidate {
 /// section 10).
 std::vector<Candidate> candidates(const LevelPlan& plan, size_t pairs) {
     std::vector<Candidate> out;
-    const bool few = pairs < 20000;
+    const bool few = pairs < 100000;
     for (DescriptorKind kind : plan.kinds) switch (kind) {
         case DescriptorKind::none: // one-dimensional: as rich as the data allow
             out.push_back({kind, false, 0, 8, 64, 1e-4});
@@ -62,6 +63,7 @@ std::vector<Candidate> candidates(const LevelPlan& plan, size_t pairs) {
             out.push_back({kind, true, 12, 8, 64, 1e-4});
             out.push_back({kind, false, 6, 6, 64, 1e-4});
             out.push_back({kind, false, 12, 12, 64, 1e-4});
+            if (few) out.push_back({kind, true, 3, 4, 32, 1e-3});
             break;
         default:
             out.push_back({kind, true, 5, 8, 28, 1e-3});
@@ -250,6 +252,9 @@ void choose_reference(const LevelPairs& pairs, const LevelOptions& options, bool
         sums.high_quantile = std::max(-sums.low_quantile, sums.high_quantile),
         sums.low_quantile = -sums.high_quantile;
     }
+    // The flattened reference reaches further than the data: in the box of the data alone its cut would be
+    // felt at four standard deviations.
+    sums.min *= kReach, sums.max *= kReach;
     const PotentialFit fit = fit_potential(sums, options.reference_scale, options.even);
     const auto outside =
         std::count_if(z.begin(), z.end(), [&](double v) { return v < fit.lo || v > fit.hi; });
@@ -634,7 +639,7 @@ Level fit_level(const Context& context, const LevelPlan& plan, const LevelPairs&
         if (ridge < 0) {
             double highest = -INFINITY;
             for (double trial : {1e-5, 1e-4, 1e-3, 1e-2, 1e-1}) {
-                if (trial > 1e-3 && pairs.train > 20000) break;
+                if (trial > 1e-3 && pairs.train > 100000) break;
                 solve_level(context, train, trial, level, report);
                 const double value = heldout_likelihood(context, level, pairs, 10000);
                 if (value > highest + 1e-5) highest = value, ridge = trial;

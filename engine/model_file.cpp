@@ -253,6 +253,7 @@ void read_conditions(const Reader& reader, const std::string& name, Level& level
     reader.check(features == 0 ? level.exponents.empty() : level.exponents.size() % features == 0,
                  fmt::format("'{}exponents' has {} numbers", name, level.exponents.size()));
     const size_t monomials = features ? level.exponents.size() / features : 1;
+    reader.file().f64(name + "transform"); // or an error that names it
     const auto& shape = reader.file().tensors.at(name + "transform").shape;
     reader.check(shape.size() == 2 && shape[0] >= 1 && shape[1] == monomials,
                  fmt::format("'{}transform' has the wrong shape", name));
