@@ -70,7 +70,8 @@ std::vector<Candidate> candidates(const LevelPlan& plan, size_t pairs) {
             if (few) out.push_back({kind, true, 3, 6, 28, 1e-3});
             break;
         }
-    if (few && plan.slots > 0) out.push_back({DescriptorKind::predictor, true, 1, 4, 28, 1e-3});
+    if (few && plan.slots > 0)
+        for (int degree : {4, 8, 12}) out.push_back({DescriptorKind::predictor, true, 1, degree, 28, 1e-3});
     return out;
 }
 
@@ -217,6 +218,13 @@ class PairReader {
     const LevelPairs& pairs_;
 };
 
+double quantile(std::vector<double>& values, double q) {
+    const auto at =
+        values.begin() + static_cast<std::ptrdiff_t>(q * static_cast<double>(values.size() - 1) + 0.5);
+    std::nth_element(values.begin(), at, values.end());
+    return *at;
+}
+
 /// Throws Error(numerical) when a fitted reference would leave more than 1e-4 of the pairs out of its box.
 void choose_reference(const LevelPairs& pairs, const LevelOptions& options, bool hermite, Level& level) {
     const PairReader reader(level, pairs);
@@ -240,12 +248,7 @@ void choose_reference(const LevelPairs& pairs, const LevelOptions& options, bool
         sums.min = std::min(sums.min, v), sums.max = std::max(sums.max, v);
     }
     sums.count = static_cast<double>(z.size());
-    const auto quantile = [&](double q) {
-        const auto at = z.begin() + static_cast<std::ptrdiff_t>(q * static_cast<double>(z.size() - 1));
-        std::nth_element(z.begin(), at, z.end());
-        return *at;
-    };
-    sums.low_quantile = quantile(0.001), sums.high_quantile = quantile(0.999);
+    sums.low_quantile = quantile(z, 0.001), sums.high_quantile = quantile(z, 0.999);
     if (options.even) {
         for (size_t k = 1; k < sums.power.size(); k += 2) sums.power[k] = 0;
         sums.max = std::max(-sums.min, sums.max), sums.min = -sums.max;
@@ -262,7 +265,7 @@ void choose_reference(const LevelPairs& pairs, const LevelOptions& options, bool
         throw Error(ErrorKind::numerical,
                     fmt::format("fit: level {}: {} of {} pairs lie outside the box of the reference",
                                 level.name, outside, z.size()));
-    level.family = fitted_family(fit.potential, fit.lo, fit.hi, std::max(kTopDegree, 2 * level.degree),
+    level.family = fitted_family(fit.potential, fit.lo, fit.hi, std::max(kTopDegree, 3 * level.degree),
                                  level.degree > 8 ? 96 : 48);
 }
 
@@ -274,14 +277,17 @@ void choose_monomials(const LevelPairs& pairs, bool even, int degree, Level& lev
     std::vector<double> f(count);
     for (size_t k = 0; k < features; ++k) {
         reader.descriptor(k, 0, count, f.data());
-        double mean = 0, square = 0, low = f[0], high = f[0];
-        for (double v : f) mean += v, square += v * v, low = std::min(low, v), high = std::max(high, v);
+        double mean = 0, square = 0;
+        for (double v : f) mean += v, square += v * v;
         mean /= static_cast<double>(count), square /= static_cast<double>(count);
         const bool odd = even && level.descriptors[k].power % 2;
         level.center.push_back(odd ? 0 : mean);
         const double spread = std::sqrt(std::max(odd ? square : square - mean * mean, 0.0));
         level.spread.push_back(spread > 1e-9 * std::sqrt(square) && spread > 0 ? spread : 1);
-        low = (low - level.center[k]) / level.spread[k], high = (high - level.center[k]) / level.spread[k];
+        // Beyond these few pairs a polynomial would follow the outliers.
+        const double low_value = quantile(f, 1e-4), high_value = quantile(f, 1 - 1e-4);
+        double low = (low_value - level.center[k]) / level.spread[k],
+               high = (high_value - level.center[k]) / level.spread[k];
         if (odd) high = std::max(-low, high), low = -high;
         level.lower.push_back(low), level.upper.push_back(high);
     }
@@ -337,7 +343,7 @@ void choose_monomials(const LevelPairs& pairs, bool even, int degree, Level& lev
         LAPACKE_dsyev(LAPACK_COL_MAJOR, 'V', 'U', static_cast<int>(n), block.data(), static_cast<int>(n),
                       eigenvalue.data());
         for (size_t e = n; e-- > 0;) { // largest first
-            if (!(eigenvalue[e] > 1e-8)) break;
+            if (!(eigenvalue[e] > 1e-7)) break;
             transform.resize((conditions + 1) * m, 0);
             for (size_t k = 0; k < n; ++k)
                 transform[conditions * m + first + k] = block(e, k) * scale[k] / std::sqrt(eigenvalue[e]);
@@ -601,11 +607,10 @@ Level fit_level(const Context& context, const LevelPlan& plan, const LevelPairs&
         return level;
     };
     const std::vector<Candidate> list = candidates(plan, pairs.train);
-    Candidate best = list.front();
+    std::vector<std::pair<double, size_t>> order; // by held-out likelihood, best first
     {
         // Chosen on a part of the pairs, those at regular distances.
         const size_t most = 100000, stride = std::max<size_t>(1, pairs.train / most);
-        double highest = -INFINITY;
         LevelPairs part;
         part.train = pairs.train / stride;
         part.values = Array<float>(pairs.values.rows(), part.train + pairs.size() - pairs.train);
@@ -614,7 +619,8 @@ Level fit_level(const Context& context, const LevelPlan& plan, const LevelPairs&
             std::copy(pairs.values.row(k) + pairs.train, pairs.values.row(k) + pairs.size(),
                       part.values.row(k) + part.train);
         }
-        for (const Candidate& c : list) {
+        for (size_t k = 0; k < list.size(); ++k) {
+            const Candidate& c = list[k];
             LevelReport unused;
             double value = -INFINITY;
             try {
@@ -626,9 +632,9 @@ Level fit_level(const Context& context, const LevelPlan& plan, const LevelPairs&
                 if (error.kind() != ErrorKind::numerical) throw;
             }
             report.tried.emplace_back(c.describe(), value);
-            if (value > highest) highest = value, best = c;
+            if (std::isfinite(value)) order.emplace_back(-value, k);
         }
-        if (!std::isfinite(highest)) best = fallback(plan);
+        std::stable_sort(order.begin(), order.end());
     }
     const auto finish = [&](const Candidate& c) {
         Level level = prepare(c);
@@ -655,12 +661,13 @@ Level fit_level(const Context& context, const LevelPlan& plan, const LevelPairs&
         report.steps = level.steps;
         return level;
     };
-    try {
-        return finish(best);
-    } catch (const Error& error) {
-        if (error.kind() != ErrorKind::numerical || best.hermite) throw;
-        return finish(fallback(plan));
-    }
+    // The systems of all pairs may have no solution where those of a part had one.
+    for (const auto& [unused, k] : order) try {
+            return finish(list[k]);
+        } catch (const Error& error) {
+            if (error.kind() != ErrorKind::numerical) throw;
+        }
+    return finish(fallback(plan));
 }
 
 } // namespace dynkin
