@@ -575,10 +575,16 @@ std::vector<int> spread_coordinates(const Array<double>& dependence, size_t coun
 LevelPlans dependence_levels(const Array<double>& dependence, int most) {
     const size_t d = dependence.rows();
     LevelPlans plans;
-    plans.first = spread_coordinates(dependence, std::clamp<size_t>(d / 4, 1, 48));
     std::vector<char> known(d, 0);
-    for (int j : plans.first) known[static_cast<size_t>(j)] = 1;
-    for (size_t count = plans.first.size(); count < d; ++count) {
+    std::vector<int> first = spread_coordinates(dependence, std::clamp<size_t>(d / 4, 1, 48));
+    for (int j : first) known[static_cast<size_t>(j)] = 1;
+    if (first.size() == 1) { // alone it is a level like the others, with an exact density
+        LevelPlan& plan = plans.levels.emplace_back();
+        plan.name = fmt::format("x{}", first[0]), plan.targets = plan.training = first;
+        plan.kinds = {DescriptorKind::none};
+    } else
+        plans.first = first;
+    for (size_t count = first.size(); count < d; ++count) {
         size_t next = d;
         double largest = -1;
         for (size_t i = 0; i < d; ++i)

@@ -50,9 +50,9 @@ struct LatticePlanOptions {
 /// known ones.
 LevelPlans lattice_levels(const Lattice& lattice, const LatticePlanOptions& options);
 
-/// Levels of coordinates without a lattice. First, in a block, those that depend least on one another, a
-/// quarter of all and 48 at most; then one after another those that what is known says most about, each given
-/// at most `most` others.
+/// Levels of coordinates without a lattice. First, in a block (one alone: a level), those that depend least
+/// on one another, a quarter of all and 48 at most; then one after another those that what is known says most
+/// about, each given at most `most` others.
 LevelPlans dependence_levels(const Array<double>& dependence, int most);
 
 } // namespace dynkin
