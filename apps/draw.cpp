@@ -1,5 +1,6 @@
 // draw.cpp - `dynkin draw`: samples of a target, directly where that is possible, else by Markov chains.
 #include "command.h"
+#include "draw_model.h"
 #include "engine/error.h"
 #include "engine/file.h"
 #include "engine/mcmc.h"
@@ -21,7 +22,7 @@ constexpr double r_hat_limit = 1.05;
 
 struct Options {
     Common common;
-    std::string target, output, sampler = "auto", dtype = "f4";
+    std::string target, output, sampler = "auto", dtype = "f4", model, start;
     std::size_t samples = 0, chains = 0;
     int warmup = 0, thinning = 0, temperatures = 0;
     double acceptance = 0.8;
@@ -47,6 +48,7 @@ std::string sampler_of(const Options& o, const Target& target) {
         throw Error(ErrorKind::usage, fmt::format("--chains, --warmup, --thinning and --temperatures are for "
                                                   "Markov chains, and this is {} draw",
                                                   sampler == "direct" ? "a direct" : "an exact"));
+    check_local(sampler, o.model, o.start);
     if (sampler != "tempering" && o.temperatures)
         throw Error(ErrorKind::usage, "--temperatures: only --sampler tempering has temperatures");
     return sampler;
@@ -63,6 +65,8 @@ nlohmann::ordered_json configuration_of(const Options& o, const Target& target, 
             {"thinning", o.thinning},
             {"acceptance", o.acceptance},
             {"temperatures", o.temperatures},
+            {"model", o.model},
+            {"start", o.start},
             {"dtype", o.dtype},
             {"seed", o.common.seed}};
 }
@@ -194,9 +198,11 @@ void put_report(Result& result, const Target& target, const McmcReport& report) 
         result["edge_energy"] = report.edge_energy, result["edge_energy_error"] = report.edge_energy_error;
     result["chains"] = report.chains, result["warmup"] = report.warmup, result["thinning"] = report.thinning;
     result["autocorrelation_time"] = report.autocorrelation_time;
-    result["step_size"] = report.step_size, result["leapfrog_steps"] = report.leapfrog_steps;
-    result["gradient_evaluations"] = report.gradient_evaluations;
-    result["temperatures"] = report.temperatures;
+    if (report.leapfrog_steps > 0) {
+        result["step_size"] = report.step_size, result["leapfrog_steps"] = report.leapfrog_steps;
+        result["gradient_evaluations"] = report.gradient_evaluations;
+        result["temperatures"] = report.temperatures;
+    }
     if (report.temperatures > 1)
         result["swap_acceptance"] = report.swap_acceptance, result["beta"] = report.beta;
 }
@@ -223,12 +229,14 @@ int run(const Options& o) {
     Result result("draw", o.common, context);
     result.stage("draw");
     require(o.samples >= 1, ErrorKind::usage, "-n: expected at least 1 sample, got 0");
-    require_distinct(o.output, {o.target});
+    require_distinct(o.output, {o.target, o.model, o.start});
     require_writable(o.output);
     const Target target = read_target(o.target);
     const std::string sampler = sampler_of(o, target);
     nlohmann::ordered_json configuration = configuration_of(o, target, sampler);
-    CheckpointOptions checkpoint = checkpoint_of(o.output, configuration, o.common, context);
+    nlohmann::ordered_json identity = configuration;
+    identify_local(o.model, o.start, identity);
+    CheckpointOptions checkpoint = checkpoint_of(o.output, identity, o.common, context);
     NpyWriter output = open_output(o, target, checkpoint);
     result["samples"] = o.samples, result["dimension"] = target.dimension(), result["sampler"] = sampler;
     McmcReport report;
@@ -237,7 +245,11 @@ int run(const Options& o) {
         draw_rows(context, target, o, checkpoint, output, rows);
         rows.put_report(result, o.samples);
     } else {
-        report = draw_chains(context, target, o, sampler, checkpoint, output);
+        report = is_local(sampler) ? draw_local(context, target, o.model,
+                                                {o.samples, o.common.seed, o.chains, o.warmup, o.thinning, o.start,
+                                                 checkpoint},
+                                                output)
+                                   : draw_chains(context, target, o, sampler, checkpoint, output);
         put_report(result, target, report);
         configuration["chosen"] = {{"chains", report.chains},
                                    {"warmup", report.warmup},
@@ -256,13 +268,16 @@ int run(const Options& o) {
 const char* const footer =
     R"(Gaussians, mixtures and the two-dimensional toys are drawn directly. Other targets: Hamiltonian Monte Carlo on parallel
 chains (hmc), or on replicas at several temperatures that exchange states (tempering), for targets with barriers.
+model: chains that redraw whole tiles of a lattice from a model's conditionals (fit --tile), with a Metropolis test each;
+heatbath: single sites of a lattice. Neither depends on how good the model is, but for its speed.
 Lattices of one axis can be drawn exactly, by transfer matrix, with log Z (exact).
 0 means chosen: chains near N/100, thinning 1.5 autocorrelation times. Rows come chain after chain for each kept state.
 Exit code 4 when R-hat is above 1.05; the samples are kept.
 
 Examples:
   dynkin draw target.toml -n 30000 -o train.npy
-  dynkin draw target.toml -n 30000 -o train.npy --sampler tempering --json)";
+  dynkin draw target.toml -n 30000 -o train.npy --sampler tempering --json
+  dynkin draw target.toml -n 30000 -o new.npy --sampler model --model model.dynkin)";
 
 } // namespace
 
@@ -284,9 +299,12 @@ Command draw_command(CLI::App& parent) {
         ->configurable(false);
     command->add_option("-n,--samples", o.samples, "number of samples")->required();
     command->add_option("-o,--output", o.output, "the samples, .npy")->required()->type_name("FILE");
-    command->add_option("--sampler", o.sampler, "auto, direct, exact, hmc or tempering")
-        ->check(CLI::IsMember({"auto", "direct", "exact", "hmc", "tempering"}))
+    command->add_option("--sampler", o.sampler, "auto, direct, exact, hmc, tempering, model or heatbath")
+        ->check(CLI::IsMember({"auto", "direct", "exact", "hmc", "tempering", "model", "heatbath"}))
         ->capture_default_str();
+    command->add_option("--model", o.model, "with a tile (fit --tile), for --sampler model")->type_name("FILE");
+    command->add_option("--start", o.start, "first states, .npy, for --sampler model and heatbath; none: over-dispersed")
+        ->type_name("FILE");
     command->add_option("--chains", o.chains, "parallel chains, 0: chosen")->capture_default_str();
     command->add_option("--warmup", o.warmup, "iterations discarded, 0: chosen")
         ->check(CLI::NonNegativeNumber)

@@ -4,6 +4,7 @@
 #include "engine/error.h"
 #include "engine/model_file.h"
 #include "engine/target.h"
+#include "engine/tile_fit.h"
 #include "fit_energy.h"
 #include "run_state.h"
 #include <algorithm>
@@ -24,6 +25,7 @@ struct Options {
     double t_min = -1, t_end = -1, reference_scale = 0.6;
     bool drop_constant = false, from_energy = false;
     std::size_t rows = 0;
+    int tile = 0;
 };
 
 std::vector<std::size_t> parse_shape(const std::string& text) {
@@ -127,7 +129,8 @@ nlohmann::ordered_json configuration_of(const Options& options) {
             {"drop-constant", options.drop_constant},
             {"precision", options.precision},
             {"levels", options.levels},
-            {"level-pairs", options.level_pairs}};
+            {"level-pairs", options.level_pairs},
+            {"tile", options.tile}};
 }
 
 void put_figures(Result& result, const FitReport& report, const Model& model) {
@@ -164,7 +167,30 @@ void put_figures(Result& result, const FitReport& report, const Model& model) {
     result["solve_seconds"] = report.solve_seconds;
 }
 
+/// The conditionals of a tile beside the model of the whole lattice.
+void add_tile(const Context& context, const Options& options, const SampleFile& data, Result& result, Model& model) {
+    TileOptions tile;
+    tile.side = options.tile, tile.seed = options.common.seed;
+    tile.pairs = std::min(options.level_pairs, tile.pairs);
+    std::vector<LevelReport> reports;
+    result.stage("tile");
+    model.tile = fit_tile(context, data, read_target(options.target), tile, &reports);
+    nlohmann::ordered_json configuration = nlohmann::ordered_json::parse(model.configuration);
+    configuration["tile"]["side"] = options.tile;
+    for (const LevelReport& level : reports)
+        configuration["tile"]["levels"].push_back({{"name", level.name},
+                                                   {"pairs", level.pairs},
+                                                   {"basis_size", level.basis_size},
+                                                   {"descriptors", level.descriptors},
+                                                   {"ridge", level.ridge},
+                                                   {"heldout", level.heldout}});
+    model.configuration = configuration.dump();
+    result["tile_levels"] = reports.size();
+}
+
 int run(const Options& options) {
+    require(options.tile == 0 || (!options.target.empty() && !options.from_energy), ErrorKind::usage,
+            "--tile: needs samples and --target, whose conditionals draw the odd points");
     require(options.samples.empty() == options.from_energy, ErrorKind::usage,
             "fit: expected either training samples or --from-energy");
     require(options.rows == 0 || options.from_energy, ErrorKind::usage, "-n: goes with --from-energy");
@@ -182,7 +208,8 @@ int run(const Options& options) {
     identity["input"] = data.fingerprint();
     fit_options.checkpoint = checkpoint_of(options.output, identity, options.common, context);
     FitReport report;
-    const Model model = fit(context, data, fit_options, &report);
+    Model model = fit(context, data, fit_options, &report);
+    if (options.tile) add_tile(context, options, data, result, model);
     result.stage("write");
     write_model(options.output, model);
     Checkpoint(fit_options.checkpoint).remove();
@@ -235,6 +262,11 @@ void add_basis_flags(CLI::App& command, Options& o) {
                     "flat: one joint diffusion; all: levels from coarse to fine; N: N halvings of a flat "
                     "sublattice; auto: by "
                     "held-out log-likelihood")
+        ->capture_default_str();
+    command
+        .add_option("--tile", o.tile,
+                    "side of the tiles of draw --sampler model (4, 8 or 16), whose conditionals are fitted as well; 0: none")
+        ->check(CLI::IsMember({0, 4, 8, 16}))
         ->capture_default_str();
     command.add_option("--level-pairs", o.level_pairs, "at most so many training pairs a level")
         ->capture_default_str();

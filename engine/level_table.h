@@ -46,6 +46,8 @@ class LevelTable {
     void evaluate(const float* x, double* log_density) const;
 
     const std::vector<int>& targets() const { return targets_; }
+    const int* neighbours(std::size_t k) const { return neighbours_.data() + k * slots_; }
+    int slots() const { return static_cast<int>(slots_); }
     const kernels::LawTable& law() const { return law_; }
 
   private:

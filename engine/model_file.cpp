@@ -3,6 +3,7 @@
 #include "error.h"
 #include "model_tensors.h"
 #include "tensor_file.h"
+#include "tile.h"
 #include <algorithm>
 #include <cmath>
 #include <fmt/core.h>
@@ -322,19 +323,63 @@ const char* boundary_name(Boundary boundary) {
     return boundary == Boundary::periodic ? "periodic" : boundary == Boundary::free ? "free" : "zero";
 }
 
-} // namespace
-
-void put_levels(TensorFile& file, const std::vector<Level>& levels) {
-    file.put("levels", std::vector<std::int64_t>{static_cast<std::int64_t>(levels.size())});
-    for (size_t k = 0; k < levels.size(); ++k) put_level(file, fmt::format("level{}.", k), levels[k]);
+/// The levels draw each even point of the interior once, given points of the frame and those before.
+void check_tile(const Reader& reader, const Tile& tile) {
+    const TileShape shape(tile.side, tile.axes);
+    std::vector<char> seen(static_cast<size_t>(shape.points()));
+    for (int p = 0; p < shape.points(); ++p) seen[static_cast<size_t>(p)] = !shape.interior(p);
+    for (const Level& level : tile.levels) {
+        reader.check(level.descriptors.size() <= 2 && level.family.kind == ReferenceKind::fitted,
+                     "a level of the tile has no table");
+        for (int j : level.neighbours)
+            reader.check(j >= 0 && seen[static_cast<size_t>(j)],
+                         "'neighbours' of a level of the tile come after it");
+        for (int j : level.targets) {
+            reader.check(!seen[static_cast<size_t>(j)] && !shape.odd(j),
+                         "'targets' of the levels of the tile are not distinct even points of its interior");
+            seen[static_cast<size_t>(j)] = 1;
+        }
+    }
+    for (int p = 0; p < shape.points(); ++p)
+        reader.check(seen[static_cast<size_t>(p)] || shape.odd(p), "the levels of the tile leave points out");
 }
 
-std::vector<Level> read_levels(const TensorFile& file, int dimension) {
+void put_tile(TensorFile& file, const Tile& tile) {
+    file.put("tile.shape", std::vector<std::int64_t>{tile.side, tile.axes});
+    file.put("tile.coupling", std::vector<double>{tile.coupling});
+    file.put("tile.site", tile.site);
+    put_levels(file, tile.levels, "tile.");
+}
+
+Tile read_tile(const Reader& reader, const Model& model) {
+    Tile tile;
+    const auto shape = reader.indices("tile.shape", 1, 16, 2);
+    tile.side = shape[0], tile.axes = shape[1];
+    reader.check((tile.side == 4 || tile.side == 8 || tile.side == 16) && model.lattice &&
+                     model.lattice->shape.size() == static_cast<size_t>(tile.axes),
+                 "'tile.shape' is out of range");
+    tile.coupling = reader.numbers("tile.coupling", 1)[0];
+    tile.site = reader.numbers("tile.site");
+    reader.check(tile.site.size() <= 12, fmt::format("'tile.site' has {} numbers", tile.site.size()));
+    tile.levels = read_levels(reader.file(), TileShape(tile.side, tile.axes).points(), "tile.");
+    check_tile(reader, tile);
+    return tile;
+}
+
+} // namespace
+
+void put_levels(TensorFile& file, const std::vector<Level>& levels, const std::string& prefix) {
+    file.put(prefix + "levels", std::vector<std::int64_t>{static_cast<std::int64_t>(levels.size())});
+    for (size_t k = 0; k < levels.size(); ++k)
+        put_level(file, fmt::format("{}level{}.", prefix, k), levels[k]);
+}
+
+std::vector<Level> read_levels(const TensorFile& file, int dimension, const std::string& prefix) {
     const Reader reader(file);
     std::vector<Level> levels;
-    const int count = reader.indices("levels", 0, kMost, 1)[0];
+    const int count = reader.indices(prefix + "levels", 0, kMost, 1)[0];
     for (int k = 0; k < count; ++k)
-        levels.push_back(read_level(reader, fmt::format("level{}.", k), dimension));
+        levels.push_back(read_level(reader, fmt::format("{}level{}.", prefix, k), dimension));
     return levels;
 }
 
@@ -360,6 +405,7 @@ void write_model(const std::filesystem::path& path, const Model& model) {
     for (size_t k = 0; k < model.blocks.size(); ++k)
         put_block(file, fmt::format("block{}.", k), model.blocks[k]);
     put_levels(file, model.levels);
+    if (model.tile) put_tile(file, *model.tile);
     write_tensor_file(path, file);
 }
 
@@ -409,6 +455,7 @@ Model read_model(const std::filesystem::path& path) {
     model.levels = read_levels(file, static_cast<int>(d));
     reader.check(!model.blocks.empty() || !model.levels.empty(), "it has no blocks and no levels");
     check_partition(reader, model);
+    if (file.tensors.contains("tile.shape")) model.tile = read_tile(reader, model);
     return model;
 }
 

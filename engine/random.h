@@ -26,6 +26,11 @@ enum class Stream : std::uint32_t {
     energy_fit = 21,    ///< fit: resampling, samples and reflections of a fit from the energy; step = round
     tile_pairs = 22,    ///< fit: the same for the levels of a tile; step = level
     table_draw = 30,    ///< sample: levels drawn from tables; slot = coordinate
+    tile_origin = 31,   ///< draw: where the tiles of an iteration lie; the same for all chains
+    local_tile = 32,    ///< draw: the interior of tiles; slot = tile and point
+    local_test = 33,    ///< draw: Metropolis test of tiles; slot = tile
+    local_site = 34,    ///< draw: heat bath; slot = site
+    local_sign = 35,    ///< draw: x -> -x of all sites
     test = 1000,        ///< tests only
 };
 
