@@ -3,6 +3,7 @@
 #include "engine/weigh.h"
 #include "command.h"
 #include "engine/error.h"
+#include "engine/model_file.h"
 #include "engine/npy.h"
 #include "engine/progress.h"
 #include "engine/target.h"
@@ -20,7 +21,7 @@ constexpr std::uint64_t most_resampled = std::uint64_t{1} << 40;
 
 struct Options {
     Common common;
-    std::string samples, log_density, target, output, resampled, second_moments, second_moments_error;
+    std::string samples, log_density, target, model, output, resampled, second_moments, second_moments_error;
     std::optional<std::uint64_t> resample_count;
     bool strict = false;
 
@@ -260,6 +261,25 @@ void write_outputs(const Context& context, const Options& options, const SampleF
         write_configuration(output, configuration_of(options, count));
 }
 
+/// Where the variance of log w comes from: one row a stage of the model, from coarse to fine.
+void put_stages(const Context& context, const Options& options, const Target& target, Result& result) {
+    const Model model = read_model(options.model);
+    const Lattice *wanted = target.lattice(), *got = model.lattice ? &*model.lattice : nullptr;
+    if (static_cast<std::size_t>(model.dimension()) != target.dimension() ||
+        (wanted && got && (wanted->shape != got->shape || wanted->boundary != got->boundary)))
+        throw Error(
+            ErrorKind::input,
+            fmt::format("{}: expected a model of {}, as {} has it, got {}", options.model,
+                        wanted ? wanted->describe() : fmt::format("{} coordinates", target.dimension()),
+                        options.target,
+                        got ? got->describe() : fmt::format("{} coordinates", model.dimension())));
+    auto stages = nlohmann::ordered_json::array();
+    for (const StageVariance& s : stage_variances(context, model, target, options.common.seed))
+        stages.push_back(
+            {{"name", s.name}, {"targets", s.targets}, {"variance", s.own}, {"from_here", s.from_here}});
+    result["stages"] = stages;
+}
+
 int run(const Options& options) {
     const Context context = make_context(options.common);
     Result result("weigh", options.common, context);
@@ -273,6 +293,10 @@ int run(const Options& options) {
     const Weights weights = importance_weights(pass.log_weight);
     put_figures(result, weights, pass);
     pass = {};
+    if (!options.model.empty()) {
+        result.stage("stages");
+        put_stages(context, options, target, result);
+    }
     result.stage("write");
     write_outputs(context, options, samples, weights, result);
     result.print();
@@ -309,6 +333,10 @@ Command weigh_command(CLI::App& parent) {
         ->required()
         ->type_name("FILE");
     command->add_option("--target", options->target, "target with an energy")->required()->type_name("TOML");
+    command
+        ->add_option("--model", options->model,
+                     "a model of levels: reports what each adds to the variance of log w")
+        ->type_name("FILE");
     command->add_option("-o,--output", options->output, "weights, .npy")->required()->type_name("FILE");
     command
         ->add_option("--resampled", options->resampled,

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <string>
 #include <vector>
 
 namespace dynkin {
@@ -84,5 +85,18 @@ using Energy = std::function<void(std::size_t count, const float* x, double* ene
 Weights weigh(const Samples& samples, const Energy& energy);
 /// For a target with an energy. Throws Error(usage) for another dimension.
 Weights weigh(const Context& context, const Samples& samples, const Target& target);
+
+/// What one stage of a multilevel model adds to the variance of log w.
+struct StageVariance {
+    std::string name;
+    std::size_t targets = 0;
+    double from_here = 0; ///< E[Var(log w | what was drawn before the stage)]
+    double own = 0;       ///< its part: from_here less that of the next stage
+};
+
+/// By nested draws: 1024 groups of four samples that share everything before the stage. Throws Error(usage)
+/// for a model with a block or dropped columns, or a target without energy or of another dimension.
+std::vector<StageVariance> stage_variances(const Context& context, const Model& model, const Target& target,
+                                           std::uint64_t seed);
 
 } // namespace dynkin

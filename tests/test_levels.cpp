@@ -225,6 +225,26 @@ TEST_F(Levels, AutomaticSaysWhy) {
     EXPECT_FALSE(model.levels.empty()) << report.structure_reason;
 }
 
+/// The stages' parts sum up to the variance of log w, which the effective sample size shows as well.
+TEST_F(Levels, VarianceByStage) {
+    const Target target = chain(9, Boundary::zero);
+    const Model model = fitted(target, 3'000);
+    const auto stages = stage_variances(cases::context(2), model, target, 1);
+    ASSERT_EQ(stages.size(), model.levels.size());
+    double sum = 0;
+    size_t targets = 0;
+    for (const StageVariance& s : stages) sum += s.own, targets += s.targets;
+    EXPECT_EQ(targets, 9u);
+    EXPECT_NEAR(sum, stages.front().from_here, 1e-12);
+    SampleOptions options;
+    options.method = Method::ode;
+    const Weights w = weigh(cases::context(2), sample(cases::context(2), model, 4000, options), target);
+    EXPECT_NEAR(-std::log(w.ess_fraction), stages.front().from_here, 0.5 * stages.front().from_here);
+    const Target other = chain(8, Boundary::zero);
+    cases::expect_error(
+        ErrorKind::usage, [&] { stage_variances(cases::context(), model, other, 1); }, "dimension");
+}
+
 TEST_F(Levels, SameBytesForAnyNumberOfThreads) {
     const Target target = chain(6, Boundary::zero);
     const SampleFile file = data(exact_rows(target, 4'000, 1));
