@@ -245,11 +245,12 @@ int run(const Options& o) {
         draw_rows(context, target, o, checkpoint, output, rows);
         rows.put_report(result, o.samples);
     } else {
-        report = is_local(sampler) ? draw_local(context, target, o.model,
-                                                {o.samples, o.common.seed, o.chains, o.warmup, o.thinning, o.start,
-                                                 checkpoint},
-                                                output)
-                                   : draw_chains(context, target, o, sampler, checkpoint, output);
+        report =
+            is_local(sampler)
+                ? draw_local(context, target, o.model,
+                             {o.samples, o.common.seed, o.chains, o.warmup, o.thinning, o.start, checkpoint},
+                             output)
+                : draw_chains(context, target, o, sampler, checkpoint, output);
         put_report(result, target, report);
         configuration["chosen"] = {{"chains", report.chains},
                                    {"warmup", report.warmup},
@@ -302,8 +303,11 @@ Command draw_command(CLI::App& parent) {
     command->add_option("--sampler", o.sampler, "auto, direct, exact, hmc, tempering, model or heatbath")
         ->check(CLI::IsMember({"auto", "direct", "exact", "hmc", "tempering", "model", "heatbath"}))
         ->capture_default_str();
-    command->add_option("--model", o.model, "with a tile (fit --tile), for --sampler model")->type_name("FILE");
-    command->add_option("--start", o.start, "first states, .npy, for --sampler model and heatbath; none: over-dispersed")
+    command->add_option("--model", o.model, "with a tile (fit --tile), for --sampler model")
+        ->type_name("FILE");
+    command
+        ->add_option("--start", o.start,
+                     "first states, .npy, for --sampler model and heatbath; none: over-dispersed")
         ->type_name("FILE");
     command->add_option("--chains", o.chains, "parallel chains, 0: chosen")->capture_default_str();
     command->add_option("--warmup", o.warmup, "iterations discarded, 0: chosen")

@@ -168,7 +168,8 @@ void put_figures(Result& result, const FitReport& report, const Model& model) {
 }
 
 /// The conditionals of a tile beside the model of the whole lattice.
-void add_tile(const Context& context, const Options& options, const SampleFile& data, Result& result, Model& model) {
+void add_tile(const Context& context, const Options& options, const SampleFile& data, Result& result,
+              Model& model) {
     TileOptions tile;
     tile.side = options.tile, tile.seed = options.common.seed;
     tile.pairs = std::min(options.level_pairs, tile.pairs);
@@ -265,7 +266,8 @@ void add_basis_flags(CLI::App& command, Options& o) {
         ->capture_default_str();
     command
         .add_option("--tile", o.tile,
-                    "side of the tiles of draw --sampler model (4, 8 or 16), whose conditionals are fitted as well; 0: none")
+                    "side of the tiles of draw --sampler model (4, 8 or 16), whose conditionals are fitted "
+                    "as well; 0: none")
         ->check(CLI::IsMember({0, 4, 8, 16}))
         ->capture_default_str();
     command.add_option("--level-pairs", o.level_pairs, "at most so many training pairs a level")

@@ -187,9 +187,10 @@ Command sample_command(CLI::App& parent) {
         ->check(CLI::IsMember({"none", "odd", "all"}))
         ->needs(target)
         ->capture_default_str();
-    command->add_flag("--tables", o.tables,
-                      "levels with at most two descriptors from tables of their laws: several times faster, and log q "
-                      "has no step error");
+    command->add_flag(
+        "--tables", o.tables,
+        "levels with at most two descriptors from tables of their laws: several times faster, and log q "
+        "has no step error");
     command->add_option("--dtype", o.dtype, "of the samples")
         ->check(CLI::IsMember({"f4", "f8"}))
         ->capture_default_str();

@@ -91,9 +91,10 @@ ExactLevels::Site ExactLevels::place(const Geometry& g, const Lattice& lattice, 
             if (other != target) group.others.push_back(other), fits = fits && stage(other) < stage(target);
         require(
             fits, ErrorKind::usage,
-            fmt::format("exact last levels: sites {} and {} of {} are neighbours that the colouring does not "
-                        "separate (odd periodic sides need three colours): expected --exact-last {}",
-                        target, q, lattice.describe(), stage(target) == last ? "none" : "odd"));
+            fmt::format(
+                "exact last levels: sites {} and {} of {} are neighbours that the colouring does not "
+                "separate (odd periodic sides and three axes need more colours): expected --exact-last {}",
+                target, q, lattice.describe(), stage(target) == last ? "none" : "odd"));
         site.groups.push_back(std::move(group));
     }
     return site;

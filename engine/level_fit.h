@@ -10,7 +10,8 @@
 
 namespace dynkin {
 
-/// Training pairs: column 0 is x, the others its slots. The first `train` pairs are fitted, the rest held out.
+/// Training pairs: column 0 is x, the others its slots. The first `train` pairs are fitted, the rest held
+/// out.
 struct LevelPairs {
     Array<float> values; ///< (1 + slots) x pairs
     std::size_t train = 0;
@@ -26,7 +27,7 @@ struct LevelOptions {
 };
 
 /// Throws Error(input) for pairs that do not vary, Error(numerical) for systems without a solution.
-Level fit_level(const Context& context, const LevelPlan& plan, const LevelPairs& pairs, const LevelOptions& options,
-                LevelReport& report);
+Level fit_level(const Context& context, const LevelPlan& plan, const LevelPairs& pairs,
+                const LevelOptions& options, LevelReport& report);
 
 } // namespace dynkin

@@ -22,9 +22,13 @@ template <class T> kernels::ConditionalPlan<T> make_plan(const Level& level, int
     plan.exponents = level.exponents;
     for (size_t k = 0; k < features; ++k) {
         const Descriptor& from = level.descriptors[k];
-        typename Plan::Feature f{from.power,     static_cast<int>(plan.groups.size()), 0,
-                                 level.center[k], 1 / level.spread[k],
-                                 level.lower[k], level.upper[k],
+        typename Plan::Feature f{from.power,
+                                 static_cast<int>(plan.groups.size()),
+                                 0,
+                                 level.center[k],
+                                 1 / level.spread[k],
+                                 level.lower[k],
+                                 level.upper[k],
                                  0};
         for (const auto& group : from.groups) {
             const int first = static_cast<int>(plan.entries.size());
@@ -32,7 +36,8 @@ template <class T> kernels::ConditionalPlan<T> make_plan(const Level& level, int
             plan.groups.push_back({group.coefficient, first, static_cast<int>(plan.entries.size())});
         }
         f.last = static_cast<int>(plan.groups.size());
-        for (size_t m = k; m < plan.exponents.size(); m += features) f.top = std::max(f.top, plan.exponents[m]);
+        for (size_t m = k; m < plan.exponents.size(); m += features)
+            f.top = std::max(f.top, plan.exponents[m]);
         plan.powers += f.top + 1;
         plan.features.push_back(f);
     }
@@ -51,22 +56,25 @@ template <class T> kernels::ConditionalPlan<T> make_plan(const Level& level, int
     plan.degree = level.degree;
     plan.functions = site_functions<T>(level.family, level.degree);
     for (int a = 1; a <= level.degree; ++a)
-        plan.used.push_back(even < 0   ? typename Plan::Condition{0, conditions}
+        plan.used.push_back(even < 0     ? typename Plan::Condition{0, conditions}
                             : a % 2 == 0 ? typename Plan::Condition{0, even}
                                          : typename Plan::Condition{even, conditions});
     const std::vector<double> times = level.step_times(steps ? steps : level.steps);
     for (size_t k = 0; k + 1 < times.size(); ++k) plan.dt.push_back(times[k + 1] - times[k]);
     for (double t : times)
-        for (double c : coefficients_at(level, level.coefficients, t)) plan.coefficients.push_back(static_cast<T>(c));
+        for (double c : coefficients_at(level, level.coefficients, t))
+            plan.coefficients.push_back(static_cast<T>(c));
     return plan;
 }
 
 } // namespace
 
 template <class T> LevelFlow<T>::LevelFlow(const Context& context, const Level& level, int steps)
-    : level_(level), plan_(make_plan<T>(level, steps)), kernels_(kernels::conditional_kernels<T>(context.isa())) {
+    : level_(level), plan_(make_plan<T>(level, steps)),
+      kernels_(kernels::conditional_kernels<T>(context.isa())) {
     if (level.family.kind == ReferenceKind::fitted) law_.emplace(level.family);
-    space_ = kScoreTile * ((2 + level.conditions()) * sizeof(T) + sizeof(double)) + (plan_.scratch() + 63) / 64 * 64;
+    space_ = kScoreTile * ((2 + level.conditions()) * sizeof(T) + sizeof(double)) +
+             (plan_.scratch() + 63) / 64 * 64;
 }
 
 template <class T> typename LevelFlow<T>::Space LevelFlow<T>::divide(std::byte* scratch) const {
@@ -90,7 +98,8 @@ template <class T> void LevelFlow<T>::start(std::uint64_t seed, std::uint64_t fi
             value = law_->quantile(uniform(w.v[j % 4]));
         else {
             double pair[2];
-            normals_from_uniforms(uniform(w.v[j % 4 / 2 * 2]), uniform(w.v[j % 4 / 2 * 2 + 1]), pair[0], pair[1]);
+            normals_from_uniforms(uniform(w.v[j % 4 / 2 * 2]), uniform(w.v[j % 4 / 2 * 2 + 1]), pair[0],
+                                  pair[1]);
             value = pair[j % 2];
         }
         T stored = static_cast<T>(value);
@@ -107,15 +116,14 @@ template <class T> void LevelFlow<T>::draw(std::uint64_t seed, std::uint64_t fir
     const Space s = divide(scratch);
     for (size_t k = 0; k < level_.targets.size(); ++k) {
         const int target = level_.targets[k];
-        kernels_.describe(plan_, x, level_.neighbours.data() + k * static_cast<size_t>(level_.slots), s.mean, s.psi,
-                          s.kernel);
+        kernels_.describe(plan_, x, level_.neighbours.data() + k * static_cast<size_t>(level_.slots), s.mean,
+                          s.psi, s.kernel);
         start(seed, first, target, s.z, log_density);
         finish(target, s, x, log_density);
     }
 }
 
-template <class T>
-void LevelFlow<T>::carry(const T* z, T* x, double* log_density, std::byte* scratch) const {
+template <class T> void LevelFlow<T>::carry(const T* z, T* x, double* log_density, std::byte* scratch) const {
     const Space s = divide(scratch);
     kernels_.describe(plan_, x, level_.neighbours.data(), s.mean, s.psi, s.kernel);
     for (size_t p = 0; p < kScoreTile; ++p) {
@@ -126,13 +134,11 @@ void LevelFlow<T>::carry(const T* z, T* x, double* log_density, std::byte* scrat
 }
 
 /// From z of the reference to x of the data.
-template <class T>
-void LevelFlow<T>::finish(int target, const Space& s, T* x, double* log_density) const {
+template <class T> void LevelFlow<T>::finish(int target, const Space& s, T* x, double* log_density) const {
     kernels_.generate(plan_, s.psi, s.z, s.stretch, s.kernel);
     T* out = x + static_cast<size_t>(target) * kScoreTile;
     for (size_t p = 0; p < kScoreTile; ++p) {
-        out[p] =
-            static_cast<T>(static_cast<double>(s.mean[p]) + level_.scale * static_cast<double>(s.z[p]));
+        out[p] = static_cast<T>(static_cast<double>(s.mean[p]) + level_.scale * static_cast<double>(s.z[p]));
         if (log_density) log_density[p] -= portable_log(s.stretch[p] * level_.scale);
     }
 }
@@ -141,8 +147,8 @@ template <class T> void LevelFlow<T>::evaluate(const T* x, double* log_density, 
     const Space s = divide(scratch);
     for (size_t k = 0; k < level_.targets.size(); ++k) {
         const T* at = x + static_cast<size_t>(level_.targets[k]) * kScoreTile;
-        kernels_.describe(plan_, x, level_.neighbours.data() + k * static_cast<size_t>(level_.slots), s.mean, s.psi,
-                          s.kernel);
+        kernels_.describe(plan_, x, level_.neighbours.data() + k * static_cast<size_t>(level_.slots), s.mean,
+                          s.psi, s.kernel);
         for (size_t p = 0; p < kScoreTile; ++p) s.z[p] = static_cast<T>((at[p] - s.mean[p]) / level_.scale);
         kernels_.invert(plan_, s.psi, s.z, s.stretch, s.kernel);
         for (size_t p = 0; p < kScoreTile; ++p)

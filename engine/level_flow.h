@@ -1,4 +1,5 @@
-// level_flow.h - a level made ready to draw its targets and to evaluate their density, tile by tile (private).
+// level_flow.h - a level made ready to draw its targets and to evaluate their density, tile by tile
+// (private).
 #pragma once
 #include "../kernels/conditional.h"
 #include "context.h"
@@ -17,12 +18,13 @@ template <class T> class LevelFlow {
     LevelFlow(const Context& context, const Level& level, int steps);
 
     std::size_t scratch() const { return space_; } ///< bytes a thread, for the calls below
-    /// Draws all targets of particles first .. first + 63 given what is in x, and adds log q to log_density unless null
-    /// (NaN where the discrete map has no inverse).
+    /// Draws all targets of particles first .. first + 63 given what is in x, and adds log q to log_density
+    /// unless null (NaN where the discrete map has no inverse).
     void draw(std::uint64_t seed, std::uint64_t first, T* x, double* log_density, std::byte* scratch) const;
     /// draw() of the first target, from these z of the reference instead of random ones.
     void carry(const T* z, T* x, double* log_density, std::byte* scratch) const;
-    /// Adds log q of the targets in x: the exact density of what draw() gives, -inf or NaN where it never arrives.
+    /// Adds log q of the targets in x: the exact density of what draw() gives, -inf or NaN where it never
+    /// arrives.
     void evaluate(const T* x, double* log_density, std::byte* scratch) const;
 
   private:

@@ -70,12 +70,13 @@ struct Level : TimeGrid {
     std::size_t conditions() const { return transform.rows(); }
 };
 
-/// The law of the interior of a tile of a lattice given its frame, for Markov chains (local_metropolis.h) on lattices of
-/// any size: points of (side + 1)^axes in C order, the frame at coordinates 0 and side. The levels draw the interior
-/// points of even coordinate sum one after another, from coarse to fine; the odd ones follow from the target.
+/// The law of the interior of a tile of a lattice given its frame, for Markov chains (local_metropolis.h) on
+/// lattices of any size: points of (side + 1)^axes in C order, the frame at coordinates 0 and side. The
+/// levels draw the interior points of even coordinate sum one after another, from coarse to fine; the odd
+/// ones follow from the target.
 struct Tile {
-    int side = 8, axes = 2;    ///< side 4, 8 or 16
-    double coupling = 1;       ///< of the target that it was fitted for, with its site potential
+    int side = 8, axes = 2; ///< side 4, 8 or 16
+    double coupling = 1;    ///< of the target that it was fitted for, with its site potential
     std::vector<double> site;
     std::vector<Level> levels; ///< columns are points of the tile; at most two descriptors each
 };
@@ -88,7 +89,7 @@ struct Model {
     std::vector<Block> blocks; ///< drawn first, jointly; none or one
     std::vector<Level> levels; ///< then these, in order
     std::optional<Tile> tile;
-    int default_steps = 32;    ///< of the block; levels have their own, and this is the largest
+    int default_steps = 32; ///< of the block; levels have their own, and this is the largest
     double training_rows = 0;
     std::string configuration; ///< resolved settings of the fit, JSON
 

@@ -374,7 +374,11 @@ class Sampling::Engine {
             sink(first + done, rows, out.data(), ode ? batch.log_density.data() : nullptr);
             done += rows;
         }
-        return {count, steps(), runaways() - before, exact_ ? exact_->sites() : 0, table_sites_,
+        return {count,
+                steps(),
+                runaways() - before,
+                exact_ ? exact_->sites() : 0,
+                table_sites_,
                 log_density_error()};
     }
     double log_density_error() const { return std::max(error_, 0.0); }
@@ -396,7 +400,8 @@ class Sampling::Engine {
                 if (exact_ && exact_->draws(k))
                     exact_->draw(k, options_.seed, first, batch.x.row(tile), log_q, work);
                 else if (tables_[k])
-                    tables_[k]->draw({options_.seed, Stream::table_draw, first, 0, 0}, batch.x.row(tile), log_q);
+                    tables_[k]->draw({options_.seed, Stream::table_draw, first, 0, 0}, batch.x.row(tile),
+                                     log_q);
                 else
                     levels_[k].draw(options_.seed, first, batch.x.row(tile), log_q, work);
             }

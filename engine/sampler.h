@@ -23,7 +23,8 @@ struct SampleOptions {
     /// nearest-neighbour.
     int exact_stages = 0;
     const Target* target = nullptr;
-    bool tables = false; ///< levels with at most two descriptors from tables of their laws: much faster than the flow
+    bool tables =
+        false; ///< levels with at most two descriptors from tables of their laws: much faster than the flow
 };
 
 struct SampleReport {

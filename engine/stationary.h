@@ -14,14 +14,15 @@ class StationaryLaw {
         for (int i = 0; i <= kCells; ++i) density_.push_back(std::exp(family.log_density(node(i))));
         cumulative_.push_back(0);
         for (int i = 0; i < kCells; ++i)
-            cumulative_.push_back(
-                cumulative_.back() +
-                0.5 * h_ * (density_[static_cast<std::size_t>(i)] + density_[static_cast<std::size_t>(i + 1)]));
+            cumulative_.push_back(cumulative_.back() + 0.5 * h_ *
+                                                           (density_[static_cast<std::size_t>(i)] +
+                                                            density_[static_cast<std::size_t>(i + 1)]));
     }
     double quantile(double u) const {
         const double wanted = u * cumulative_.back();
         const auto above = std::upper_bound(cumulative_.begin(), cumulative_.end() - 1, wanted);
-        const std::size_t cell = static_cast<std::size_t>(std::max<std::ptrdiff_t>(above - cumulative_.begin() - 1, 0));
+        const std::size_t cell =
+            static_cast<std::size_t>(std::max<std::ptrdiff_t>(above - cumulative_.begin() - 1, 0));
         // area = f0 s + (f1 - f0) s^2 / (2 h), solved without cancellation
         const double area = wanted - cumulative_[cell], f0 = density_[cell],
                      slope = (density_[cell + 1] - f0) / h_;

@@ -1,6 +1,6 @@
-// conditional.h - the diffusion of one scalar z given conditions psi: z follows dz = g dt, g(z, t) = sum_a e_a(t)
-// phi_a'(z), e_a = sum_alpha c_{a,alpha}(t) psi_alpha, by Heun steps whose exact derivative is carried along. The host
-// loops: conditional_simd.cpp (once per SIMD level). Formulas: docs/method.md, section 10.
+// conditional.h - the diffusion of one scalar z given conditions psi: z follows dz = g dt, g(z, t) = sum_a
+// e_a(t) phi_a'(z), e_a = sum_alpha c_{a,alpha}(t) psi_alpha, by Heun steps whose exact derivative is carried
+// along. The host loops: conditional_simd.cpp (once per SIMD level). Formulas: docs/method.md, section 10.
 #pragma once
 #include "portable.h"
 #include "score.h"
@@ -12,7 +12,9 @@ namespace dynkin::kernels {
 constexpr int kMaxFeatures = 64;
 
 /// z(t - dt) from z(t): one Heun step with the slopes g at both ends (the second at z + dt first).
-template <class V> DYNKIN_HD V heun_value(V z, V dt, V first, V second) { return z + V{0.5} * dt * (first + second); }
+template <class V> DYNKIN_HD V heun_value(V z, V dt, V first, V second) {
+    return z + V{0.5} * dt * (first + second);
+}
 /// d z(t - dt) / d z(t) of the same step, from the derivatives of g at both ends.
 template <class V> DYNKIN_HD V heun_slope(V dt, V first, V second) {
     return V{1} + V{0.5} * dt * (first + second * (V{1} + dt * first));
@@ -67,13 +69,14 @@ template <class T> struct ConditionalPlan {
 
 /// For a tile of kScoreTile particles; x[coordinate][particle].
 template <class T> struct ConditionalKernels {
-    /// mean[particle] = intercept + predictor, psi[alpha][particle]. neighbours[slot]: a coordinate, or -1 for a zero.
+    /// mean[particle] = intercept + predictor, psi[alpha][particle]. neighbours[slot]: a coordinate, or -1
+    /// for a zero.
     void (*describe)(const ConditionalPlan<T>& plan, const T* x, const int* neighbours, T* mean, T* psi,
                      void* scratch);
     /// From the largest time to the smallest, in place; stretch = dz_out / dz_in.
     void (*generate)(const ConditionalPlan<T>& plan, const T* psi, T* z, double* stretch, void* scratch);
-    /// The inverse of generate(): Newton's method per step; stretch is still that of generate(), NaN where there is no
-    /// inverse.
+    /// The inverse of generate(): Newton's method per step; stretch is still that of generate(), NaN where
+    /// there is no inverse.
     void (*invert)(const ConditionalPlan<T>& plan, const T* psi, T* z, double* stretch, void* scratch);
 };
 template <class T> const ConditionalKernels<T>& conditional_kernels(Isa isa);

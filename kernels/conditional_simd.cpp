@@ -33,8 +33,8 @@ template <class T> void feature(const ConditionalPlan<T>& plan, const typename C
     }
 }
 
-template <class T> void describe(const ConditionalPlan<T>& plan, const T* x, const int* neighbours, T* mean, T* psi,
-                                 void* scratch) {
+template <class T> void describe(const ConditionalPlan<T>& plan, const T* x, const int* neighbours, T* mean,
+                                 T* psi, void* scratch) {
     double total[kTile];
     for (int p = 0; p < kTile; ++p) total[p] = plan.intercept;
     for (std::size_t e = 0; e < plan.predictor.size(); ++e) {
@@ -134,7 +134,8 @@ void field(const ConditionalPlan<T>& plan, const T* e, const T* z, Space<T>& spa
 }
 
 /// One Heun step of the map from time k to k - 1 with factors now (k) and next (k - 1).
-template <class T> void step(const ConditionalPlan<T>& plan, T dt, Space<T>& space, const T* z, T* out, T* slope) {
+template <class T>
+void step(const ConditionalPlan<T>& plan, T dt, Space<T>& space, const T* z, T* out, T* slope) {
     T g1[kTile], d1[kTile], g2[kTile], d2[kTile], trial[kTile];
     field(plan, space.now, z, space, g1, d1);
     for (int p = 0; p < kTile; ++p) trial[p] = z[p] + dt * g1[p];
@@ -152,7 +153,8 @@ void generate(const ConditionalPlan<T>& plan, const T* psi, T* z, double* stretc
     for (std::size_t k = plan.dt.size(); k > 0; --k) {
         factors(plan, k - 1, psi, space.next);
         step(plan, static_cast<T>(plan.dt.data()[k - 1]), space, z, z, slope);
-        for (int p = 0; p < kTile; ++p) stretch[p] = slope[p] > 0 ? stretch[p] * static_cast<double>(slope[p]) : NAN;
+        for (int p = 0; p < kTile; ++p)
+            stretch[p] = slope[p] > 0 ? stretch[p] * static_cast<double>(slope[p]) : NAN;
         T* const swap = space.now;
         space.now = space.next, space.next = swap;
     }
@@ -185,7 +187,8 @@ void invert(const ConditionalPlan<T>& plan, const T* psi, T* z, double* stretch,
             }
             if (done) break;
         }
-        for (int p = 0; p < kTile; ++p) stretch[p] = slope[p] > 0 ? stretch[p] * static_cast<double>(slope[p]) : NAN;
+        for (int p = 0; p < kTile; ++p)
+            stretch[p] = slope[p] > 0 ? stretch[p] * static_cast<double>(slope[p]) : NAN;
         T* const swap = space.now;
         space.now = space.next, space.next = swap;
     }

@@ -1,5 +1,5 @@
-// functions_simd.h - phi_1 .. phi_n and their slopes for tiles of particles at one SIMD level; included by *_simd.cpp
-// only.
+// functions_simd.h - phi_1 .. phi_n and their slopes for tiles of particles at one SIMD level; included by
+// *_simd.cpp only.
 #pragma once
 #include "score.h"
 #include "simd.h"
@@ -86,7 +86,8 @@ void evaluate_fitted(const SiteFunctions<T>& f, int functions, const T* x, T* ph
     }
 }
 
-template <class T> void evaluate_functions(const SiteFunctions<T>& f, int functions, const T* x, T* phi, T* slope) {
+template <class T>
+void evaluate_functions(const SiteFunctions<T>& f, int functions, const T* x, T* phi, T* slope) {
     if (f.hermite)
         evaluate_hermite(f, functions, x, phi, slope);
     else
@@ -94,7 +95,8 @@ template <class T> void evaluate_functions(const SiteFunctions<T>& f, int functi
 }
 
 /// v'(z), a polynomial.
-template <class T> inline __attribute__((always_inline)) Vector<T> potential_slope(const SiteFunctions<T>& f, Vector<T> z) {
+template <class T>
+inline __attribute__((always_inline)) Vector<T> potential_slope(const SiteFunctions<T>& f, Vector<T> z) {
     Vector<T> dv = broadcast(f.potential_slope[kPotentialTerms - 1]);
 #pragma GCC unroll 8
     for (int k = kPotentialTerms - 2; k >= 0; --k) dv = dv * z + f.potential_slope[k];

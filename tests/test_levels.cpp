@@ -95,7 +95,8 @@ TEST_F(Levels, DensityOfADrawIsWhatEvaluateFinds) {
     }
     EXPECT_TRUE(cases::same_bytes(again, log_density(cases::context(2), model, 500, x.data())));
     // The rest of a tile and where a run is divided do not matter.
-    Sampling parts(cases::context(), model, options, 500);
+    const Context alone = cases::context();
+    Sampling parts(alone, model, options, 500);
     std::vector<float> rows;
     for (size_t first : {size_t{0}, size_t{128}, size_t{320}})
         parts.run(first,

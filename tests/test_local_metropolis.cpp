@@ -113,8 +113,7 @@ TEST(LocalMetropolis, EnergiesAreThoseOfTheTarget) {
         double u[kScoreTile], edges[kScoreTile], expected[kScoreTile];
         moves.energies(x.data(), u, edges);
         energy(cases::context(), target, kScoreTile, rows.data(), expected);
-        for (size_t p = 0; p < kScoreTile; ++p)
-            EXPECT_NEAR(u[p], expected[p], tolerance::few_operations(20));
+        for (size_t p = 0; p < kScoreTile; ++p) EXPECT_NEAR(u[p], expected[p], tolerance::few_operations(20));
     }
 }
 
