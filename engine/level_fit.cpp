@@ -571,6 +571,122 @@ double heldout_likelihood(const Context& context, const Level& level, const Leve
     return std::accumulate(total.begin(), total.end(), 0.0) / static_cast<double>(count);
 }
 
+/// The pairs at regular distances, at most so many of them for training; all that are held out.
+LevelPairs thinned(const LevelPairs& pairs, size_t most) {
+    const size_t stride = std::max<size_t>(1, pairs.train / most);
+    LevelPairs part;
+    part.train = pairs.train / stride;
+    part.values = Array<float>(pairs.values.rows(), part.train + pairs.size() - pairs.train);
+    for (size_t k = 0; k < part.values.rows(); ++k) {
+        for (size_t n = 0; n < part.train; ++n) part.values(k, n) = pairs.values(k, n * stride);
+        std::copy(pairs.values.row(k) + pairs.train, pairs.values.row(k) + pairs.size(),
+                  part.values.row(k) + part.train);
+    }
+    return part;
+}
+
+class LevelFitter {
+  public:
+    LevelFitter(const Context& context, const LevelPlan& plan, const LevelPairs& pairs,
+                const LevelOptions& options, LevelReport& report)
+        : context_(context), plan_(plan), pairs_(pairs), options_(options), report_(report),
+          beta_(regress(plan, pairs, options.even, intercept_)) {}
+
+    /// The likeliest candidate; where the systems of all pairs have no solution though those of a part had,
+    /// the next.
+    Level run() const {
+        for (const Candidate& c : ranked()) {
+            try {
+                return finish(c);
+            } catch (const Error& error) {
+                if (error.kind() != ErrorKind::numerical) throw;
+            }
+        }
+        return finish(fallback(plan_));
+    }
+
+  private:
+    /// Everything but the coefficients, from all training pairs.
+    Level prepare(const Candidate& c) const {
+        Level level;
+        level.name = plan_.name, level.stage = plan_.stage;
+        level.targets = plan_.targets, level.neighbours = plan_.neighbours, level.slots = plan_.slots;
+        level.degree = options_.degree ? options_.degree : c.degree;
+        level.predictor.assign(beta_.size(), 0);
+        if (c.regression)
+            level.predictor = beta_, level.intercept = intercept_;
+        else if (!options_.even) {
+            const float* x = pairs_.values.row(0);
+            level.intercept = std::accumulate(x, x + pairs_.train, 0.0) / static_cast<double>(pairs_.train);
+        }
+        level.descriptors = make_descriptors(c.kind, plan_, beta_);
+        choose_reference(pairs_, options_, c.hermite, level);
+        choose_monomials(pairs_, options_.even, c.conditioning_degree, level);
+        level.t_min = c.t_min;
+        level.t_end = options_.t_end > 0 ? options_.t_end : std::max(5.0, 3 / level.family.lambda[1]);
+        level.steps = c.steps;
+        level.node_time = level.step_times(c.steps);
+        return level;
+    }
+
+    /// Candidates by held-out likelihood after a fit to a part of the pairs, best first; those whose systems
+    /// have no solution (a basis too rich for its reference) are left out.
+    std::vector<Candidate> ranked() const {
+        const LevelPairs part = thinned(pairs_, 100'000);
+        std::vector<std::pair<double, Candidate>> order;
+        for (const Candidate& c : candidates(plan_, pairs_.train)) {
+            LevelReport unused;
+            double value = -INFINITY;
+            try {
+                Level level = prepare(c);
+                solve_level(context_, level_moments(context_, level, part, 0, part.train),
+                            options_.ridge < 0 ? 1e-5 : options_.ridge, level, unused);
+                value = heldout_likelihood(context_, level, part, 10000);
+                order.emplace_back(value, c);
+            } catch (const Error& error) {
+                if (error.kind() != ErrorKind::numerical) throw;
+            }
+            report_.tried.emplace_back(c.describe(), value);
+        }
+        std::stable_sort(order.begin(), order.end(),
+                         [](const auto& a, const auto& b) { return a.first > b.first; });
+        std::vector<Candidate> out;
+        for (const auto& [value, c] : order) out.push_back(c);
+        return out;
+    }
+
+    /// The ridge by held-out likelihood, then coefficients from all pairs, those held out included.
+    Level finish(const Candidate& c) const {
+        Level level = prepare(c);
+        report_.descriptors = c.describe();
+        report_.regression = c.regression, report_.conditioning_degree = c.conditioning_degree;
+        LevelMoments moments = level_moments(context_, level, pairs_, 0, pairs_.train);
+        double ridge = options_.ridge;
+        report_.heldout = -INFINITY;
+        std::vector<double> trials = {1e-5, 1e-4, 1e-3};
+        if (pairs_.train <= 100'000) trials.insert(trials.end(), {1e-2, 1e-1});
+        if (ridge >= 0) trials = {ridge};
+        for (double trial : trials) {
+            solve_level(context_, moments, trial, level, report_);
+            const double value = heldout_likelihood(context_, level, pairs_, 10000);
+            if (value > report_.heldout + 1e-5) report_.heldout = value, ridge = trial;
+        }
+        moments.add(level_moments(context_, level, pairs_, pairs_.train, pairs_.size()));
+        solve_level(context_, moments, ridge, level, report_);
+        choose_steps(context_, pairs_, level);
+        report_.steps = level.steps;
+        return level;
+    }
+
+    const Context& context_;
+    const LevelPlan& plan_;
+    const LevelPairs& pairs_;
+    const LevelOptions& options_;
+    LevelReport& report_;
+    double intercept_ = 0;
+    std::vector<double> beta_;
+};
+
 } // namespace
 
 Level fit_level(const Context& context, const LevelPlan& plan, const LevelPairs& pairs,
@@ -578,96 +694,12 @@ Level fit_level(const Context& context, const LevelPlan& plan, const LevelPairs&
     report.name = plan.name, report.targets = plan.targets.size(), report.pairs = pairs.size();
     const size_t needed = std::max<size_t>(100, 5 * static_cast<size_t>(plan.slots + 1));
     if (pairs.train < needed || pairs.train == pairs.size())
-        throw Error(ErrorKind::input,
-                    fmt::format("level {}: expected at least {} training pairs and one held out, got {} "
-                                "and {}: more samples are needed",
-                                plan.name, needed, pairs.train, pairs.size() - pairs.train));
-    double intercept = 0;
-    const std::vector<double> beta = regress(plan, pairs, options.even, intercept);
-    // Everything but the coefficients, from the training pairs.
-    const auto prepare = [&](const Candidate& c) {
-        Level level;
-        level.name = plan.name, level.stage = plan.stage;
-        level.targets = plan.targets, level.neighbours = plan.neighbours, level.slots = plan.slots;
-        level.degree = options.degree ? options.degree : c.degree;
-        level.predictor.assign(beta.size(), 0);
-        if (c.regression)
-            level.predictor = beta, level.intercept = intercept;
-        else if (!options.even) {
-            const float* x = pairs.values.row(0);
-            level.intercept = std::accumulate(x, x + pairs.train, 0.0) / static_cast<double>(pairs.train);
-        }
-        level.descriptors = make_descriptors(c.kind, plan, beta);
-        choose_reference(pairs, options, c.hermite, level);
-        choose_monomials(pairs, options.even, c.conditioning_degree, level);
-        level.t_min = c.t_min;
-        level.t_end = options.t_end > 0 ? options.t_end : std::max(5.0, 3 / level.family.lambda[1]);
-        level.steps = c.steps;
-        level.node_time = level.step_times(c.steps);
-        return level;
-    };
-    const std::vector<Candidate> list = candidates(plan, pairs.train);
-    std::vector<std::pair<double, size_t>> order; // by held-out likelihood, best first
-    {
-        // Chosen on a part of the pairs, those at regular distances.
-        const size_t most = 100000, stride = std::max<size_t>(1, pairs.train / most);
-        LevelPairs part;
-        part.train = pairs.train / stride;
-        part.values = Array<float>(pairs.values.rows(), part.train + pairs.size() - pairs.train);
-        for (size_t k = 0; k < part.values.rows(); ++k) {
-            for (size_t n = 0; n < part.train; ++n) part.values(k, n) = pairs.values(k, n * stride);
-            std::copy(pairs.values.row(k) + pairs.train, pairs.values.row(k) + pairs.size(),
-                      part.values.row(k) + part.train);
-        }
-        for (size_t k = 0; k < list.size(); ++k) {
-            const Candidate& c = list[k];
-            LevelReport unused;
-            double value = -INFINITY;
-            try {
-                Level level = prepare(c);
-                solve_level(context, level_moments(context, level, part, 0, part.train),
-                            options.ridge < 0 ? 1e-5 : options.ridge, level, unused);
-                value = heldout_likelihood(context, level, part, 10000);
-            } catch (const Error& error) { // a basis too rich for its reference: its systems have no solution
-                if (error.kind() != ErrorKind::numerical) throw;
-            }
-            report.tried.emplace_back(c.describe(), value);
-            if (std::isfinite(value)) order.emplace_back(-value, k);
-        }
-        std::stable_sort(order.begin(), order.end());
-    }
-    const auto finish = [&](const Candidate& c) {
-        Level level = prepare(c);
-        report.descriptors = c.describe();
-        report.regression = c.regression, report.conditioning_degree = c.conditioning_degree;
-        LevelMoments train = level_moments(context, level, pairs, 0, pairs.train);
-        double ridge = options.ridge;
-        if (ridge < 0) {
-            double highest = -INFINITY;
-            for (double trial : {1e-5, 1e-4, 1e-3, 1e-2, 1e-1}) {
-                if (trial > 1e-3 && pairs.train > 100000) break;
-                solve_level(context, train, trial, level, report);
-                const double value = heldout_likelihood(context, level, pairs, 10000);
-                if (value > highest + 1e-5) highest = value, ridge = trial;
-            }
-            report.heldout = highest;
-        } else {
-            solve_level(context, train, ridge, level, report);
-            report.heldout = heldout_likelihood(context, level, pairs, 10000);
-        }
-        train.add(level_moments(context, level, pairs, pairs.train, pairs.size()));
-        solve_level(context, train, ridge, level, report);
-        choose_steps(context, pairs, level);
-        report.steps = level.steps;
-        return level;
-    };
-    // The systems of all pairs may have no solution where those of a part had one.
-    for (const auto& [unused, k] : order) try {
-            return finish(list[k]);
-        } catch (const Error& error) {
-            if (error.kind() != ErrorKind::numerical) throw;
-        }
-    return finish(fallback(plan));
+        throw Error(
+            ErrorKind::input,
+            fmt::format("level {}: expected at least {} training pairs and one held out, got {} and {}: more "
+                        "samples are needed",
+                        plan.name, needed, pairs.train, pairs.size() - pairs.train));
+    return LevelFitter(context, plan, pairs, options, report).run();
 }
 
 } // namespace dynkin

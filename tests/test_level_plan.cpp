@@ -108,10 +108,11 @@ TEST(LevelPlan, TrainingPlacesLookLikeTheTargets) {
                 const auto outside = [&](auto begin) {
                     return std::count(begin, begin + plan.slots + 1, -1) > 0;
                 };
-                if (!outside(row.begin()) && !outside(plan.training.begin()))
+                if (!outside(row.begin()) && !outside(plan.training.begin())) {
                     EXPECT_EQ(distances(lattice, row.data(), plan.slots),
                               distances(lattice, plan.training.data(), plan.slots))
                         << lattice.describe() << " " << plan.name;
+                }
                 std::multiset<int> own(row.begin(), row.end());
                 EXPECT_TRUE(std::any_of(trained.begin(), trained.end(),
                                         [&](const auto& other) {
