@@ -26,7 +26,12 @@ McmcReport draw_local(const Context& context, const Target& target, const std::s
     if (!with_tile.tile)
         throw Error(ErrorKind::input,
                     fmt::format("{}: expected a model with a tile (fit --tile 8), got one without", model));
-    return run_local_metropolis(context, target, &*with_tile.tile, options, output);
+    try {
+        return run_local_metropolis(context, target, &*with_tile.tile, options, output);
+    } catch (const Error& error) {
+        if (error.kind() != ErrorKind::input) throw;
+        throw Error(error.kind(), fmt::format("{}: {}", model, error.what()));
+    }
 }
 
 } // namespace dynkin::app

@@ -247,6 +247,19 @@ TEST_F(BadInput, ModelsThatAreDamaged) {
         expect_error(content, {"score", bad, points, "-t", "0.1", "-o", out()}, {"bad.dynkin"});
         expect_error(content, {"density", bad, points, "-o", out()}, {"bad.dynkin"});
     }
+    const std::string chain =
+        file("chain.toml", "[target]\nkind = \"lattice\"\nshape = [8]\nboundary = \"free\"\ncoupling = 1\n"
+                           "site = [0, -1, 0, 1]\n");
+    const std::vector<std::string> draw = {"draw", chain, "-n", "10", "-o", out(), "--sampler"};
+    const auto with = [&](std::vector<std::string> more) {
+        more.insert(more.begin(), draw.begin(), draw.end());
+        return more;
+    };
+    expect_error(content, with({"model", "--model", path("good.dynkin")}), {"good.dynkin", "--tile"});
+    expect_error(usage, with({"model"}), {"--model"});
+    expect_error(usage, with({"hmc", "--model", path("good.dynkin")}), {"--model"});
+    expect_error(usage, with({"hmc", "--start", points}), {"--start"});
+    expect_error(content, with({"heatbath", "--start", points}), {"x.npy", "8", "2"});
     expect_error(unreadable, {"sample", path("absent.dynkin"), "-n", "10", "-o", out()}, {"absent.dynkin"});
 }
 
