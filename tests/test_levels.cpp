@@ -33,14 +33,16 @@ FitOptions options_for(const Target& target) {
     options.structure = Structure::levels;
     options.lattice = *target.lattice(), options.reflection_symmetric = true,
     options.known_even = target.even();
-    options.level_pairs = 25'000;
+    options.level_pairs = 10'000;
     return options;
 }
 
 class Levels : public cases::Folder {
   protected:
-    Model fitted(const Target& target, size_t rows, FitReport* report = nullptr) const {
-        return fit(cases::context(2), data(exact_rows(target, rows, 1)), options_for(target), report);
+    Model fitted(const Target& target, size_t rows, size_t pairs = 10'000) const {
+        FitOptions options = options_for(target);
+        options.level_pairs = pairs;
+        return fit(cases::context(2), data(exact_rows(target, rows, 1)), options);
     }
 };
 
@@ -66,7 +68,7 @@ std::vector<double> conditional(const Level& level, const std::vector<double>& x
 }
 
 TEST_F(Levels, DensitiesIntegrateToOne) {
-    const Model model = fitted(chain(7, Boundary::zero), 20'000);
+    const Model model = fitted(chain(7, Boundary::zero), 5'000);
     std::vector<double> x;
     const double h = 0.002;
     for (int i = -1500; i <= 1500; ++i) x.push_back(h * i);
@@ -82,7 +84,7 @@ TEST_F(Levels, DensitiesIntegrateToOne) {
 
 TEST_F(Levels, DensityOfADrawIsWhatEvaluateFinds) {
     const Target target = chain(9, Boundary::free);
-    const Model model = fitted(target, 20'000);
+    const Model model = fitted(target, 5'000);
     SampleOptions options;
     options.method = Method::ode, options.seed = 3;
     const Samples samples = sample(cases::context(2), model, 500, options);
@@ -132,7 +134,7 @@ TEST_F(Levels, ChainsOfEveryBoundaryAndSideHaveTheExactLogZ) {
         for (size_t sites : {boundary == Boundary::zero ? size_t{2} : size_t{5},
                              size_t{boundary == Boundary::zero ? 12u : 7u}}) {
             const Target target = chain(sites, boundary);
-            const Model model = fitted(target, 10'000);
+            const Model model = fitted(target, 10'000, 25'000);
             SampleOptions options;
             options.method = Method::ode;
             const Weights w =
