@@ -148,6 +148,16 @@ LevelPlans Fitter::plan_levels() const {
     return lattice_levels(*options_.lattice, options);
 }
 
+/// Steps, doubled until log q of samples moves by no more than `tolerance` (rms, nats) when they are doubled
+/// again: levels have no step error, so the block before them must not bring a visible one.
+int converged_steps(const Context& context, const Model& flat, double tolerance) {
+    SampleOptions options;
+    options.method = Method::ode, options.steps = flat.default_steps;
+    while (options.steps < 512 && sample(context, flat, 256, options).report.log_density_error > tolerance)
+        options.steps *= 2;
+    return options.steps;
+}
+
 /// The block that is drawn before the levels: a flat model of its coordinates alone.
 void Fitter::fit_first(const std::vector<int>& coordinates) {
     FitOptions options = options_;
@@ -158,6 +168,7 @@ void Fitter::fit_first(const std::vector<int>& coordinates) {
     for (int j : coordinates) part.columns.push_back(model_.view.kept[static_cast<size_t>(j)]);
     FitReport report;
     Model first = Fitter(context_, data_, options, report, std::move(part)).run();
+    model_.default_steps = converged_steps(context_, first, 0.005);
     Block& block = model_.blocks.emplace_back(std::move(first.blocks.front()));
     for (size_t k = 0; k < coordinates.size(); ++k) {
         const size_t j = static_cast<size_t>(coordinates[k]);
@@ -165,7 +176,6 @@ void Fitter::fit_first(const std::vector<int>& coordinates) {
         model_.standardization.scale[j] = first.standardization.scale[k];
         block.coordinates[k] = coordinates[k];
     }
-    model_.default_steps = first.default_steps;
     report_.basis_size = report.basis_size, report_.moments = report.moments, report_.ridge = report.ridge;
     report_.condition = report.condition, report_.reference = report.reference;
     report_.lambda_1 = report.lambda_1, report_.ridges_raised = report.ridges_raised;

@@ -2,7 +2,9 @@
 // against exact values (chains, by transfer matrix) and against one another (square lattices: all sites, even
 // sites, 3/8 of them).
 #include "engine/transfer_matrix.h"
-#include "models.h"
+#include "levels.h"
+#include <cstdlib>
+#include <fstream>
 
 namespace dynkin::validation {
 namespace {
@@ -20,34 +22,6 @@ Target phi4(std::vector<std::size_t> shape, double quartic, Boundary boundary = 
     LatticeTarget law;
     law.lattice = {std::move(shape), boundary}, law.coupling = 2, law.site = {0, -4, 0, quartic};
     return lattice_target(law);
-}
-
-/// Fits levels to the file and weighs samples; `stages` last ones are drawn from the target's conditionals.
-std::vector<Weights> estimates(const Context& context, const Target& target, const Folder& folder,
-                               std::size_t count, std::uint64_t seed, int stages,
-                               double* moment_error = nullptr, const Array<double>* exact = nullptr) {
-    FitOptions options = options_for(target);
-    options.structure = Structure::levels, options.seed = seed;
-    const Model model = fit(context, SampleFile(folder / "train.npy"), options);
-    std::vector<Weights> out;
-    for (int exact_stages = 0; exact_stages <= stages; ++exact_stages) {
-        SampleOptions sampling;
-        sampling.method = Method::ode, sampling.seed = seed;
-        sampling.target = &target, sampling.exact_stages = exact_stages;
-        const Generated samples = generate(context, model, count, sampling);
-        out.push_back(weigh(context, target, samples));
-        if (exact_stages > 0 || !exact) continue;
-        *moment_error = 0;
-        const std::size_t d = target.dimension();
-        for (std::size_t i = 0; i < d; ++i)
-            for (std::size_t j = 0; j <= i; ++j) {
-                double sum = 0;
-                for (std::size_t n = 0; n < count; ++n)
-                    if (out[0].weight[n] > 0) sum += out[0].weight[n] * samples.x(n, i) * samples.x(n, j);
-                *moment_error = std::max(*moment_error, std::abs(sum - (*exact)(i, j)));
-            }
-    }
-    return out;
 }
 
 struct ChainCase {
@@ -74,8 +48,8 @@ TEST_P(ValidateChains, EffectiveSamplesAndLogZ) {
         Array<double> x(c.rows, c.sites);
         exact.draw(context, seed, 0, c.rows, x.data());
         write_npy(folder / "train.npy", x);
-        double moment_error = 0;
-        const auto w = estimates(context, target, folder, 20'000, seed, 2, &moment_error, &moments);
+        const auto [w, moment_error] =
+            level_estimates(context, target, folder / "train.npy", 20'000, seed, 2, &moments);
         ledger.at_least("ESS", w[0].ess_fraction, c.ess);
         ledger.at_most("log Z, |error|", std::abs(w[0].log_partition - exact.log_partition()), c.log_z);
         ledger.reported("log Z standard error", w[0].log_partition_error);
@@ -106,8 +80,30 @@ struct SquareCase {
     Target target;
     std::size_t rows;
     double ess, ess_exact;
+    std::size_t integration_rows = 0; ///< of each node of a thermodynamic integration; 0: none
 };
 void PrintTo(const SquareCase& c, std::ostream* out) { *out << c.name; }
+
+struct LogZ {
+    double value, error;
+};
+/// By scripts/thermodynamic_integration, with `rows` samples of Hamiltonian Monte Carlo at each node.
+LogZ integrate(const LatticeTarget& law, std::size_t rows, const Folder& folder) {
+    const std::string shape =
+        std::to_string(law.lattice.shape[0]) + ", " + std::to_string(law.lattice.shape[1]);
+    std::ofstream(folder / "target.toml")
+        << "[target]\nkind = \"lattice\"\nshape = [" << shape
+        << "]\nboundary = \"periodic\"\ncoupling = " << law.coupling << "\nsite = [" << law.site[0] << ", "
+        << law.site[1] << ", " << law.site[2] << ", " << law.site[3] << "]\n";
+    const std::string out = (folder / "integral.json").string(),
+                      command = DYNKIN_SOURCE_DIR "/scripts/thermodynamic_integration " +
+                                (folder / "target.toml").string() + " -n " + std::to_string(rows) +
+                                " --seed 7 --json >" + out;
+    EXPECT_EQ(std::system(command.c_str()), 0) << command;
+    std::ifstream file(out);
+    const auto result = nlohmann::json::parse(file);
+    return {result["log_partition"], result["log_partition_error"]};
+}
 
 class ValidateSquares : public ::testing::TestWithParam<SquareCase> {};
 
@@ -118,38 +114,50 @@ TEST_P(ValidateSquares, ThreeEstimatesAgree) {
     const Ledger ledger{c.name, 1};
     const McmcReport drawn = draw_file(context, c.target, c.rows, ledger.seed, folder / "train.npy");
     ledger.reported("training rows, R-hat", drawn.r_hat_max);
-    const auto w = estimates(context, c.target, folder, 10'000, ledger.seed, c.ess_exact > 0 ? 2 : 0);
+    const auto w =
+        level_estimates(context, c.target, folder / "train.npy", 10'000, ledger.seed, c.ess_exact > 0 ? 2 : 0)
+            .weights;
     ledger.at_least("ESS, all levels", w[0].ess_fraction, c.ess);
     ledger.reported("log Z, all levels", w[0].log_partition);
     ledger.reported("log Z standard error", w[0].log_partition_error);
-    ledger.reported("var(log w) per site, from the ESS",
-                    -std::log(w[0].ess_fraction) / static_cast<double>(c.target.dimension()));
+    const auto sites = static_cast<double>(c.target.dimension());
+    ledger.reported("var(log w) per site", log_weight_variance(w[0]) / sites);
     if (w.size() == 1) return;
     ledger.reported("ESS, even sites", w[1].ess_fraction);
     ledger.at_least("ESS, exact last levels", w[2].ess_fraction, c.ess_exact);
+    ledger.reported("var(log w) per site, exact last levels", log_weight_variance(w[2]) / sites);
     ledger.reported("log Z, even sites", w[1].log_partition);
     ledger.reported("log Z, exact last levels", w[2].log_partition);
     double low = w[0].log_partition, high = low;
     for (const Weights& one : w)
         low = std::min(low, one.log_partition), high = std::max(high, one.log_partition);
     ledger.at_most("spread of the three log Z", high - low, 0.04);
+    if (c.integration_rows == 0) return;
+    const LogZ other = integrate(std::get<LatticeTarget>(c.target.law), c.integration_rows, folder);
+    ledger.reported("log Z, thermodynamic integration", other.value);
+    ledger.at_most("its standard error", other.error, 0.02);
+    for (const Weights& one : w)
+        ledger.at_most(
+            "log Z against thermodynamic integration, joint errors",
+            std::abs(one.log_partition - other.value) / std::hypot(one.log_partition_error, other.error), 3);
 }
 
 INSTANTIATE_TEST_SUITE_P(
     Bars, ValidateSquares,
-    ::testing::Values(SquareCase{"row 11, phi^4 8x8", phi4({8, 8}, 6.008), 30'000, 0.90, 0.92},
-                      SquareCase{
-                          "row 12, GL 8x8 zero",
-                          lattice_target(ginzburg_landau({{8, 8}, Boundary::zero}, 0.03, 0.125, 1.0 / 9)),
-                          30'000, 0.75, 0.75},
-                      SquareCase{"phi^4 16x16, quartic 6.008", phi4({16, 16}, 6.008), 30'000, 0.85, 0.91},
-                      SquareCase{"phi^4 16x16, quartic 5.113", phi4({16, 16}, 5.113), 30'000, 0.75, 0.80},
-                      SquareCase{"phi^4 32x32, quartic 6.008", phi4({32, 32}, 6.008), 30'000, 0.65, 0.78},
-                      SquareCase{"phi^4 32x32, quartic 5.113", phi4({32, 32}, 5.113), 30'000, 0.48, 0.64},
-                      SquareCase{"phi^4 6x10 free", phi4({6, 10}, 6.008, Boundary::free), 20'000, 0.75, 0.75},
-                      SquareCase{"phi^4 7x9 periodic, odd", phi4({7, 9}, 6.008), 20'000, 0.75, 0},
-                      SquareCase{"phi^4 12x20 zero", phi4({12, 20}, 6.008, Boundary::zero), 20'000, 0.6, 0.6},
-                      SquareCase{"phi^4 8x8x8 periodic", phi4({8, 8, 8}, 8.5), 20'000, 0.3, 0}));
+    ::testing::Values(
+        SquareCase{"row 11, phi^4 8x8", phi4({8, 8}, 6.008), 30'000, 0.90, 0.92, 40'000},
+        SquareCase{"row 12, GL 8x8 zero",
+                   lattice_target(ginzburg_landau({{8, 8}, Boundary::zero}, 0.03, 0.125, 1.0 / 9)), 30'000,
+                   0.75, 0.75},
+        SquareCase{"phi^4 16x16, quartic 6.008", phi4({16, 16}, 6.008), 30'000, 0.85, 0.91, 80'000},
+        SquareCase{"phi^4 16x16, quartic 5.113", phi4({16, 16}, 5.113), 30'000, 0.75, 0.80, 80'000},
+        SquareCase{"phi^4 32x32, quartic 6.008", phi4({32, 32}, 6.008), 30'000, 0.65, 0.78, 240'000},
+        SquareCase{"phi^4 32x32, quartic 5.113", phi4({32, 32}, 5.113), 30'000, 0.48, 0.64, 240'000},
+        SquareCase{"phi^4 64x64, quartic 6.008", phi4({64, 64}, 6.008), 8'000, 0.2, 0.4},
+        SquareCase{"phi^4 6x10 free", phi4({6, 10}, 6.008, Boundary::free), 20'000, 0.75, 0.75},
+        SquareCase{"phi^4 7x9 periodic, odd", phi4({7, 9}, 6.008), 20'000, 0.75, 0},
+        SquareCase{"phi^4 12x20 zero", phi4({12, 20}, 6.008, Boundary::zero), 20'000, 0.6, 0.6},
+        SquareCase{"phi^4 8x8x8 periodic", phi4({8, 8, 8}, 8.5), 20'000, 0.3, 0}));
 
 } // namespace
 } // namespace dynkin::validation

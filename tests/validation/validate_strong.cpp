@@ -13,7 +13,7 @@
 // Plain chains of chosen settings measure their autocorrelation time, 1500 iterations for the open chain, and
 // thin by up to 1000: there that is enough. Short ones, 10 iterations between rows, are not, and on the ring
 // nothing is.
-#include "models.h"
+#include "levels.h"
 #include "scores.h"
 #include <fstream>
 
@@ -126,6 +126,29 @@ TEST_P(ValidateStrong, RHatTellsWhenPlainChainsHaveNotMixed) {
         ledger.at_least("plain, chosen settings, r_hat_max", chosen, 1.05);
     else
         ledger.reported("plain, chosen settings, r_hat_max", chosen);
+}
+
+/// The whole path without exact training data: tempering, fit, sample, weigh.
+TEST_P(ValidateStrong, LevelsOfTemperedDataHaveTheExactMoments) {
+    const Strong strong(GetParam());
+    const Context context;
+    const Folder folder;
+    const Ledger ledger{std::string("levels of tempered data, ") + GetParam(), 1};
+    Array<double> exact(strong.d, strong.d);
+    for (std::size_t i = 0; i < strong.d; ++i)
+        for (std::size_t j = 0; j < strong.d; ++j) exact(i, j) = strong.exact["second_moments"][i][j];
+    McmcOptions options;
+    options.method = McmcMethod::tempering, options.samples = 30'000, options.seed = ledger.seed;
+    NpyWriter output(folder / "train.npy", {options.samples, strong.d}, 8);
+    ledger.at_most("training rows, R-hat", run_mcmc(context, strong.target, options, output).r_hat_max, 1.05);
+    output.commit();
+    const auto [w, moment_error] =
+        level_estimates(context, strong.target, folder / "train.npy", 60'000, ledger.seed, 0, &exact);
+    ledger.at_least("ESS", w[0].ess_fraction, 0.5);
+    ledger.at_most("log Z, |error|",
+                   std::abs(w[0].log_partition - strong.exact["log_partition"].get<double>()), 0.05);
+    ledger.reported("log Z standard error", w[0].log_partition_error);
+    ledger.at_most("weighted second moments, largest |error|", moment_error, 0.03);
 }
 
 INSTANTIATE_TEST_SUITE_P(Chains, ValidateStrong, ::testing::Values("gl1d_50_zero", "gl1d_64_strong"));
