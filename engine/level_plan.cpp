@@ -271,7 +271,7 @@ class GridLevels {
                                         : count == 1 ? "E"
                                                      : "F",
                                         s),
-                            multiples(s, count), centre ? s * s : 2 * h * h, count);
+                            multiples(s, count), count > 1 ? s * s : 2 * h * h, count);
                 }
             if (h == 1) {
                 std::vector<int> odd;
