@@ -287,6 +287,12 @@ void add_common_flags(CLI::App& command, Common& common, bool resumable) {
     command.add_option("--device", common.device, "auto, cpu or cuda")
         ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
         ->group(group);
+    command
+        .add_option("--device-memory", common.device_memory,
+                    "memory to use on the device, as 8G or 512M (0: all that is free, less a reserve)")
+        ->type_name("SIZE")
+        ->transform(CLI::AsSizeValue(false).description(""))
+        ->group(group);
     command.add_option("--isa", common.isa, "SIMD level: auto, baseline, avx2 or avx512")
         ->check(CLI::IsMember({"auto", "baseline", "avx2", "avx512"}))
         ->group(group);
@@ -304,11 +310,13 @@ void add_common_flags(CLI::App& command, Common& common, bool resumable) {
         ->group(group);
 }
 
-Context make_context(const Common& common) {
+Context make_context(const Common& common, Runs runs) {
     ContextOptions options;
     options.device = common.device == "cpu"    ? Device::cpu
                      : common.device == "cuda" ? Device::cuda
+                     : runs == Runs::on_cpu    ? Device::cpu
                                                : Device::automatic;
+    options.device_memory = common.device_memory;
     options.isa = common.isa == "baseline" ? Isa::baseline
                   : common.isa == "avx2"   ? Isa::avx2
                   : common.isa == "avx512" ? Isa::avx512
@@ -317,7 +325,12 @@ Context make_context(const Common& common) {
     if (!common.quiet) options.progress = ProgressPrinter(stderr_is_terminal());
     options.interrupt_signal = &interrupt_signal;
     install_handlers();
-    return Context(std::move(options));
+    Context context(std::move(options));
+    require(runs == Runs::on_cpu_or_device || context.device() == Device::cpu, ErrorKind::usage,
+            "device: this command runs on the CPU only, expected cpu or auto, got cuda");
+    if (!common.quiet && !context.device_notice().empty())
+        notice("running on the CPU: " + context.device_notice());
+    return context;
 }
 
 Result::Result(const char* command, const Common& common, const Context& context)
@@ -360,6 +373,7 @@ std::string parse_error_text(const CLI::Error& error) {
     return range == std::string::npos ? message : message.substr(0, range) + " is out of range";
 }
 
+void notice(const std::string& message) { say("notice", message); }
 void warn(const std::string& message) { say("warning", message); }
 void say_error(const std::string& message) { say("error", message); }
 
