@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <charconv>
 #include <cmath>
 #include <csignal>
 #include <cstdio>
@@ -15,6 +16,7 @@
 #include <fmt/format.h>
 #include <map>
 #include <optional>
+#include <string_view>
 #include <sys/ioctl.h>
 #include <toml++/toml.h>
 #include <unistd.h>
@@ -270,6 +272,23 @@ void apply_key(CLI::App& command, const std::string& key, const toml::node& node
     }
 }
 
+/// Rewrites 8G, 512 MiB or 1000000 in bytes; returns what is wrong with it, or "". (CLI11's own takes -1 for
+/// 2^64 - 1.)
+std::string plain_bytes(std::string& text) {
+    const char* end = text.data() + text.size();
+    std::uint64_t number = 0;
+    const auto [stop, error] = std::from_chars(text.data(), end, number);
+    std::string_view unit(stop, static_cast<std::size_t>(end - stop));
+    unit.remove_prefix(std::min(unit.find_first_not_of(' '), unit.size()));
+    const std::string_view letters = "KMGT", letter = unit.substr(0, 1), rest = unit.substr(letter.size());
+    const std::size_t power = unit.empty() ? 0 : letters.find(letter) + 1; // 0 when it is none of them
+    const bool known = unit.empty() || (power > 0 && (rest.empty() || rest == "B" || rest == "iB"));
+    if (error != std::errc() || !known || number > UINT64_MAX >> 10 * power)
+        return fmt::format("expected bytes, as 512M or 8G, got '{}'", text);
+    text = std::to_string(number << 10 * power);
+    return {};
+}
+
 } // namespace
 
 std::string type_of(const CLI::Option& option) {
@@ -286,6 +305,12 @@ void add_common_flags(CLI::App& command, Common& common, bool resumable) {
         ->group(group);
     command.add_option("--device", common.device, "auto, cpu or cuda")
         ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+        ->group(group);
+    command
+        .add_option("--device-memory", common.device_memory,
+                    "memory to use on the device, as 8G or 512M (0: all that is free, less a reserve)")
+        ->type_name("SIZE")
+        ->transform(CLI::Validator(plain_bytes, ""))
         ->group(group);
     command.add_option("--isa", common.isa, "SIMD level: auto, baseline, avx2 or avx512")
         ->check(CLI::IsMember({"auto", "baseline", "avx2", "avx512"}))
@@ -304,11 +329,13 @@ void add_common_flags(CLI::App& command, Common& common, bool resumable) {
         ->group(group);
 }
 
-Context make_context(const Common& common) {
+Context make_context(const Common& common, Runs runs) {
     ContextOptions options;
     options.device = common.device == "cpu"    ? Device::cpu
                      : common.device == "cuda" ? Device::cuda
+                     : runs == Runs::on_cpu    ? Device::cpu
                                                : Device::automatic;
+    options.device_memory = common.device_memory;
     options.isa = common.isa == "baseline" ? Isa::baseline
                   : common.isa == "avx2"   ? Isa::avx2
                   : common.isa == "avx512" ? Isa::avx512
@@ -317,7 +344,12 @@ Context make_context(const Common& common) {
     if (!common.quiet) options.progress = ProgressPrinter(stderr_is_terminal());
     options.interrupt_signal = &interrupt_signal;
     install_handlers();
-    return Context(std::move(options));
+    Context context(std::move(options));
+    require(runs == Runs::on_cpu_or_device || context.device() == Device::cpu, ErrorKind::usage,
+            "device: this command runs on the CPU only, expected cpu or auto, got cuda");
+    if (!common.quiet && !context.device_notice().empty())
+        notice("running on the CPU: " + context.device_notice());
+    return context;
 }
 
 Result::Result(const char* command, const Common& common, const Context& context)
@@ -360,6 +392,7 @@ std::string parse_error_text(const CLI::Error& error) {
     return range == std::string::npos ? message : message.substr(0, range) + " is out of range";
 }
 
+void notice(const std::string& message) { say("notice", message); }
 void warn(const std::string& message) { say("warning", message); }
 void say_error(const std::string& message) { say("error", message); }
 

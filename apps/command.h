@@ -17,10 +17,10 @@
 
 namespace dynkin::app {
 
-/// The common flags: --seed --threads --device --isa --quiet --json --config (and --resume where long work is
-/// done).
+/// The common flags: --seed --threads --device --device-memory --isa --quiet --json --config (and --resume
+/// where long work is done).
 struct Common {
-    std::uint64_t seed = 0;
+    std::uint64_t seed = 0, device_memory = 0;
     int threads = 0;
     std::string device = "auto", isa = "auto";
     bool quiet = false, json = false, resume = false;
@@ -35,10 +35,14 @@ void add_common_flags(CLI::App& command, Common& common, bool resumable);
 /// Options of the first three are checked strictly (main), so a command must not rename these types.
 std::string type_of(const CLI::Option& option);
 
-/// The context of this run: progress bar on stderr when it is a terminal, a line every ten seconds otherwise,
-/// nothing with --quiet; SIGINT and SIGTERM set its interrupt signal. A second SIGINT ends the process at
-/// once (code 130).
-Context make_context(const Common& common);
+/// Where the work of a command can run so far.
+enum class Runs { on_cpu, on_cpu_or_device };
+
+/// The context of this run. A command that runs on the CPU only takes --device auto as cpu and refuses cuda;
+/// for others one line of notice on stderr when auto looks for a device in vain, nothing with --quiet.
+/// Progress bar on stderr when it is a terminal, a line every ten seconds otherwise, nothing with --quiet;
+/// SIGINT and SIGTERM set its interrupt signal. A second SIGINT ends the process at once (code 130).
+Context make_context(const Common& common, Runs runs = Runs::on_cpu);
 
 /// Collects the figures of a run; prints them as aligned text (`name  value`) or, with --json, as one JSON
 /// object with command, version, seed, device, threads, isa, the figures, and seconds per stage. NaN and Inf
@@ -61,7 +65,9 @@ class Result {
     std::chrono::steady_clock::time_point started_;
 };
 
-/// One line on stderr, "warning: ..." or "error: ...", clear of the progress bar. Shown with --quiet too.
+/// One line on stderr, "notice: ...", "warning: ..." or "error: ...", clear of the progress bar. Warnings and
+/// errors are shown with --quiet too.
+void notice(const std::string& message);
 void warn(const std::string& message);
 void say_error(const std::string& message);
 

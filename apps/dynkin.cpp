@@ -32,7 +32,7 @@ flags on the command line win.
 
 Exit codes:
   0 success           2 wrong usage          3 the content of a file is wrong
-  4 numerical failure 5 a file or stdout cannot be opened, read or written, or out of memory
+  4 numerical failure 5 a file or stdout cannot be opened, read or written, the device fails, or out of memory
   1 internal error    130 SIGINT             143 SIGTERM)";
 
 /// Puts a placeholder at each standard descriptor that is closed, so that no output file gets its number. The

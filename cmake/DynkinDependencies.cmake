@@ -6,3 +6,6 @@ find_dependency(PkgConfig)
 pkg_check_modules(OPENBLAS REQUIRED QUIET IMPORTED_TARGET openblas)
 pkg_check_modules(LAPACKE REQUIRED QUIET IMPORTED_TARGET lapacke)
 pkg_check_modules(TOMLPLUSPLUS REQUIRED QUIET IMPORTED_TARGET tomlplusplus)
+if(DYNKIN_WITH_CUDA)
+  find_dependency(CUDAToolkit) # its static runtime, which opens the driver when it is first called
+endif()

@@ -1,6 +1,7 @@
 // context.cpp - resolves what the user asked for (threads, SIMD level, device) into what this machine has.
 #include "engine/context.h"
 #include "engine/error.h"
+#include "kernels/device.h"
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
@@ -72,6 +73,29 @@ Isa resolve_isa(Isa asked) {
     return asked;
 }
 
+/// The device, or nullptr when work is to run on the CPU; then `notice` says why, unless that was asked for
+/// or the build has no CUDA.
+std::shared_ptr<DeviceState> open_device(const ContextOptions& asked, std::string& notice) {
+    if (asked.device == Device::cpu) return nullptr;
+    const bool required = asked.device == Device::cuda;
+    if constexpr (!built_with_cuda) {
+        require(!required, ErrorKind::usage,
+                "device: this build has no CUDA backend, expected cpu or auto, got cuda");
+    } else {
+        notice = device_obstacle();
+        if (required && !notice.empty())
+            throw Error(ErrorKind::usage, "device: " + notice + ", expected cpu or auto, got cuda");
+        if (!notice.empty()) return nullptr;
+        try {
+            return std::make_shared<DeviceState>(asked.device_memory);
+        } catch (const Error& error) {
+            if (required || error.kind() == ErrorKind::usage) throw;
+            notice = error.what();
+        }
+    }
+    return nullptr;
+}
+
 } // namespace
 
 Isa best_isa() {
@@ -87,9 +111,14 @@ Isa best_isa() {
 Context::Context(ContextOptions options)
     : options_(std::move(options)), threads_(resolve_threads(options_.threads)),
       isa_(resolve_isa(options_.isa)) {
-    require(options_.device != Device::cuda, ErrorKind::usage,
-            "device: this build has no CUDA backend, expected cpu or auto, got cuda");
-    options_.device = Device::cpu;
+    device_state_ = open_device(options_, device_notice_);
+    options_.device = device_state_ ? Device::cuda : Device::cpu;
+}
+
+std::string Context::device_name() const {
+    if constexpr (built_with_cuda)
+        if (device_state_) return device_state_->properties().name;
+    return "cpu";
 }
 
 std::string Context::isa_name() const { return name_of(isa_); }

@@ -5,7 +5,8 @@
 
 namespace dynkin {
 
-/// The class of a failure; the value is the exit code of the command-line program.
+/// The class of a failure; the value is the exit code of the command-line program. io: a file, or the device,
+/// does not do what it is asked.
 enum class ErrorKind { usage = 2, input = 3, numerical = 4, io = 5 };
 
 /// What every public function throws: one line that names the place, what was expected and what was got.

@@ -20,7 +20,8 @@ TEST(Basics, HelpNamesEveryCommand) {
         const Outcome one = run({command, "--help"});
         EXPECT_EQ(one.exit_code, 0) << command;
         EXPECT_EQ(one.err, "") << command;
-        for (const char* flag : {"--seed", "--threads", "--device", "--isa", "--quiet", "--json"})
+        for (const char* flag :
+             {"--seed", "--threads", "--device", "--device-memory", "--isa", "--quiet", "--json"})
             EXPECT_TRUE(contains(one.out, flag)) << command << ' ' << flag;
     }
 }
@@ -38,11 +39,21 @@ TEST(Basics, WrongUsageIsNamedAndExitsWithTwo) {
                                           {"info", "--colour", "red"},
                                           {"sample", "model", "-n", "many", "-o", "out.npy"},
                                           {"info", "x.npy", "--device", "abacus"},
+                                          {"info", "x.npy", "--device", "cuda"}, // runs on the CPU only
+                                          {"info", "x.npy", "--device-memory", "8 parsecs"},
+                                          {"info", "x.npy", "--device-memory", "-1"},
                                           {"info", "x.npy", "--threads", "-1"}};
     for (const auto& arguments : wrong) {
         const Outcome outcome = run(arguments);
         EXPECT_EQ(outcome.exit_code, 2) << testing::PrintToString(arguments) << outcome.err;
         EXPECT_EQ(outcome.err.rfind("error:", 0), 0u) << outcome.err;
+    }
+}
+
+TEST(Basics, DeviceMemoryMayHaveAUnit) {
+    for (const char* size : {"0", "1000000", "8G", "512M", "8GiB"}) {
+        const Outcome outcome = run({"info", "/no/such/file", "--device-memory", size});
+        EXPECT_EQ(outcome.exit_code, 5) << outcome.err; // the size is accepted
     }
 }
 

@@ -1,0 +1,72 @@
+// device_cases.h - how a test of the device is repeated: in every order of threads and streams that the
+// emulator knows, or once on the machine's own GPU (DYNKIN_TEST_DEVICE=gpu).
+#pragma once
+#include "engine/context.h"
+#include "kernels/device.h"
+#include <gtest/gtest.h>
+#include <optional>
+#include <ostream>
+#include <string>
+#include <vector>
+#if DYNKIN_EMULATED
+#include "machine.h"
+#endif
+
+namespace dynkin::cases {
+
+#if DYNKIN_EMULATED
+struct DeviceRun {
+    const char* name;
+    cuemu::Order order;
+    cuemu::Schedule schedule;
+    void apply() const {
+        cuemu::reset();
+        cuemu::settings.order = order, cuemu::settings.schedule = schedule;
+    }
+};
+inline std::vector<DeviceRun> device_runs() {
+    return {{"forward", cuemu::Order::forward, cuemu::Schedule::when_needed},
+            {"reverse", cuemu::Order::reverse, cuemu::Schedule::others_first},
+            {"random", cuemu::Order::random, cuemu::Schedule::when_needed},
+            {"at_once", cuemu::Order::forward, cuemu::Schedule::at_once}};
+}
+inline std::size_t live_allocations() { return cuemu::live_allocations().count; }
+#else
+struct DeviceRun {
+    const char* name;
+    void apply() const {}
+};
+inline std::vector<DeviceRun> device_runs() { return {{"gpu"}}; }
+inline std::size_t live_allocations() { return 0; }
+#endif
+
+inline std::ostream& operator<<(std::ostream& out, const DeviceRun& run) { return out << run.name; }
+
+inline Context device_context(std::uint64_t memory = 0) {
+    return Context({.device = Device::cuda, .device_memory = memory, .threads = 1});
+}
+
+/// A test with a context on the device; it fails when it leaves memory behind.
+class OnDevice : public testing::TestWithParam<DeviceRun> {
+  protected:
+    void SetUp() override {
+        GetParam().apply();
+        live_before_ = live_allocations();
+        context_.emplace(device_context());
+    }
+    void TearDown() override {
+        context_.reset();
+        EXPECT_EQ(live_allocations(), live_before_) << "allocations were not freed";
+    }
+    const Context& context() const { return *context_; }
+    DeviceState& device() const { return context_->device_state(); }
+
+  private:
+    std::optional<Context> context_;
+    std::size_t live_before_ = 0;
+};
+
+/// For INSTANTIATE_TEST_SUITE_P(Run, Suite, ..., run_name).
+inline std::string run_name(const testing::TestParamInfo<DeviceRun>& info) { return info.param.name; }
+
+} // namespace dynkin::cases
