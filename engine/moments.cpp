@@ -1,6 +1,8 @@
 #include "moments.h"
+#include "../kernels/device.h"
 #include "../kernels/moments.h"
 #include "error.h"
+#include "moments_device.h"
 #include "parallel.h"
 #include "piecewise.h"
 #include "progress.h"
@@ -412,6 +414,9 @@ void accumulate_moments(const Context& context, const MomentPlan& plan, const Re
     if (sums.train.empty()) sums.train.assign(plan.size(), 0), sums.test.assign(plan.size(), 0);
     require(sums.train.size() == plan.size() && sums.test.size() == plan.size(), ErrorKind::usage,
             "moments: the sums to continue belong to another plan");
+    if constexpr (built_with_cuda)
+        if (context.device() == Device::cuda)
+            return accumulate_moments_on_device(context, plan, reference, source, options, sums);
     if (options.single_precision)
         run<float>(context, plan, reference, source, options, sums);
     else

@@ -104,8 +104,8 @@ struct MomentOptions {
     std::function<void(const MomentSums&)> after_batch;
 };
 
-/// Continues `sums` (empty: from the start) through all rows. Same bytes for any thread count and batch.
-/// Cost: 2 multiply_adds() flops a row. Throws what the source throws.
+/// Continues `sums` (empty: from the start) through all rows, on the context's device. Same bytes for any
+/// thread count, batch and device memory. Cost: 2 multiply_adds() flops a row. Throws what the source throws.
 void accumulate_moments(const Context& context, const MomentPlan& plan, const Reference& reference,
                         const SampleSource& source, const MomentOptions& options, MomentSums& sums);
 

@@ -1,0 +1,188 @@
+// test_cuda_moments.cpp - the moment pass on the device against direct sums; the same bytes for every batch
+// and budget of memory.
+#include "device_cases.h"
+#include "engine/error.h"
+#include "kernels/moments_cuda.h"
+#include "moment_oracle.h"
+
+namespace dynkin {
+namespace {
+
+using cases::Basis;
+using cases::layouts;
+using cases::make;
+using cases::Naive;
+using std::size_t;
+
+class CudaMoments : public cases::OnDevice {
+  protected:
+    MomentSums sums(const Basis& basis, const Array<double>& z, MomentOptions options = {}) const {
+        MomentSums sums;
+        add(context(), basis, z, options, sums);
+        return sums;
+    }
+    static void add(const Context& context, const Basis& basis, const Array<double>& z,
+                    const MomentOptions& options, MomentSums& sums) {
+        accumulate_moments(context, basis.plan, basis.reference, Basis::source(z), options, sums);
+    }
+};
+INSTANTIATE_TEST_SUITE_P(Run, CudaMoments, testing::ValuesIn(cases::device_runs()), cases::run_name);
+
+void expect_same(const MomentSums& a, const MomentSums& b) {
+    EXPECT_TRUE(cases::same_bytes(a.train, b.train));
+    EXPECT_TRUE(cases::same_bytes(a.test, b.test));
+    EXPECT_EQ(a.train_rows, b.train_rows);
+    EXPECT_EQ(a.test_rows, b.test_rows);
+    EXPECT_EQ(a.next_row, b.next_row);
+}
+
+// ---- which row is which sample
+
+TEST(MomentTiles, HoldEveryRowOnce) {
+    for (const size_t rows : {1u, 4u, 5u, 31u, 320u, 1279u, 1280u, 1281u, 2565u, 10007u}) {
+        const cuda::MomentBatch batch{rows, 0};
+        std::vector<int> seen(rows);
+        for (int tile = 0; tile < cuda::tiles(batch); ++tile)
+            for (int s = 0; s < cuda::tile_samples(batch, tile); ++s) {
+                const size_t row = cuda::tile_row(tile, s);
+                ASSERT_LT(row, rows);
+                EXPECT_EQ(row % 5 == 4, cuda::is_held_out(tile));
+                ++seen[row];
+            }
+        for (const int times : seen) ASSERT_EQ(times, 1) << rows;
+    }
+}
+
+// ---- against the direct sum; bounds: Naive
+
+TEST_P(CudaMoments, AveragesAreThoseOfTheDirectSum) {
+    for (const cases::Layout& layout : layouts) {
+        const Basis basis = make(layout);
+        for (const size_t rows : {1u, 31u}) {
+            const Array<double> z = cases::rows(rows, static_cast<size_t>(layout.sites), 3);
+            Naive<double>(basis, z, Subset::all).expect(basis.averages(context(), z));
+            Naive<float>(basis, z, Subset::all).expect(basis.averages(context(), z, Subset::all, true));
+        }
+    }
+}
+
+TEST_P(CudaMoments, TrainingAndHeldOutRowsAreSplitByFives) {
+    const Basis basis = make(layouts[9]);
+    const Array<double> z = cases::rows(1700, 7, 5);
+    for (const Subset subset : {Subset::train, Subset::test})
+        Naive<double>(basis, z, subset).expect(basis.averages(context(), z, subset));
+}
+
+TEST_P(CudaMoments, ManyRowsInBothPrecisions) {
+    const Basis basis = make({"", false, false, 3, 4, 2, 0});
+    const Array<double> z = cases::rows(10007, 3, 6);
+    Naive<double>(basis, z, Subset::all).expect(basis.averages(context(), z));
+    Naive<float>(basis, z, Subset::test).expect(basis.averages(context(), z, Subset::test, true));
+}
+
+TEST_P(CudaMoments, MixedPairDegreesAndFamilies) {
+    Reference reference = cases::fitted_reference(4);
+    reference.family_of = {1, 1, 0, 1};
+    const Basis basis(reference,
+                      make_index_set(4, 4, {{0, 1, 4}, {0, 3, 1}, {1, 2, 2}, {2, 3, 3}}, 0, false));
+    const Array<double> z = cases::rows(300, 4, 8);
+    Naive<double>(basis, z, Subset::all).expect(basis.averages(context(), z));
+}
+
+// ---- division of the work
+
+TEST_P(CudaMoments, BatchesAndMemoryLeaveTheSameBytes) {
+    const Basis basis = make(layouts[3]);
+    const Array<double> z = cases::rows(6007, 3, 9);
+    for (const bool single : {false, true}) {
+        const MomentSums one = sums(basis, z, {single, 0, {}});
+        for (const size_t batch : {1u, 5121u}) expect_same(sums(basis, z, {single, batch, {}}), one);
+        // A slab with partial sums needs 2.3 MB (float32: 1.3), without them 2.2 (1.2).
+        for (const std::uint64_t memory : {4u << 20, 3u << 20}) {
+            const Context small = cases::device_context(memory);
+            MomentSums sums;
+            add(small, basis, z, {single, 0, {}}, sums);
+            expect_same(sums, one);
+            EXPECT_LE(small.device_state().memory_peak(), memory);
+        }
+    }
+}
+
+TEST_P(CudaMoments, SumsThatContinueAreThoseOfOneRun) {
+    const Basis basis = make(layouts[3]);
+    const Array<double> z = cases::rows(6007, 3, 9);
+    const MomentSums whole = sums(basis, z);
+    struct Stop {};
+    MomentSums sums;
+    const MomentOptions options{false, 5120, [](const MomentSums& s) {
+                                    if (s.next_row == 5120) throw Stop{};
+                                }};
+    EXPECT_THROW(add(context(), basis, z, options, sums), Stop);
+    EXPECT_EQ(sums.next_row, 5120u);
+    add(context(), basis, z, {}, sums);
+    expect_same(sums, whole);
+}
+
+TEST_P(CudaMoments, SumsOfTheCpuAreContinued) { // they may end within a slab
+    const Basis basis = make(layouts[3]);
+    const Array<double> z = cases::rows(6500, 3, 9);
+    struct Stop {};
+    MomentSums sums;
+    const MomentOptions options{false, 1280, [](const MomentSums& s) {
+                                    if (s.next_row == 3840) throw Stop{};
+                                }};
+    EXPECT_THROW(add(Context({.device = Device::cpu, .threads = 1}), basis, z, options, sums), Stop);
+    add(context(), basis, z, {}, sums);
+    EXPECT_EQ(sums.next_row, 6500u);
+    Naive<double>(basis, z, Subset::train).expect(moment_averages(sums, Subset::train));
+}
+
+// ---- what goes wrong
+
+TEST_P(CudaMoments, WhatTheSourceThrowsPassesThrough) {
+    const Basis basis = make(layouts[0]);
+    const SampleSource broken{20000, [](size_t first, size_t, double*) {
+                                  if (first > 0) throw Error(ErrorKind::input, "row 5121");
+                              }};
+    MomentSums sums;
+    cases::expect_error(
+        ErrorKind::input,
+        [&] {
+            accumulate_moments(context(), basis.plan, basis.reference, broken, {false, 5120, {}}, sums);
+        },
+        "row 5121");
+    EXPECT_EQ(sums.next_row, 5120u);
+}
+
+TEST_P(CudaMoments, TooLittleMemoryIsAnErrorThatNamesWhatItIsFor) {
+    const Basis basis = make(layouts[4]);
+    const Context small = cases::device_context(1 << 20);
+    MomentSums sums;
+    cases::expect_error(
+        ErrorKind::io, [&] { add(small, basis, cases::rows(10, 3, 1), {}, sums); }, "device memory: the");
+}
+
+#if DYNKIN_EMULATED
+TEST_P(CudaMoments, FailingAllocationsAreErrorsAndLeaveNothing) {
+    const Basis basis = make(layouts[0]);
+    const Array<double> z = cases::rows(10, 1, 1);
+    const size_t live = cases::live_allocations();
+    for (int k = 1;; ++k) {
+        cuemu::settings.failing_allocation = k;
+        MomentSums sums;
+        try {
+            add(context(), basis, z, {}, sums);
+        } catch (const Error& error) {
+            EXPECT_EQ(error.kind(), ErrorKind::io) << error.what();
+            EXPECT_EQ(cases::live_allocations(), live) << k;
+            continue;
+        }
+        cuemu::settings.failing_allocation = 0;
+        EXPECT_GT(k, 10);
+        break;
+    }
+}
+#endif
+
+} // namespace
+} // namespace dynkin
