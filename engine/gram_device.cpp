@@ -106,22 +106,26 @@ cuda::GramPart DeviceScoreSystem::pair_part(int i, int j, int b, int d, Lists& l
     return part;
 }
 
+void DeviceScoreSystem::reserve(size_t times) {
+    if (decays_.size() < times * decay_count())
+        decays_ = {device_, times * decay_count(), "the decays of the time nodes"};
+}
+
 void DeviceScoreSystem::gram(const DeviceArray<double>& moments, std::span<const double> times, double* a) {
-    const size_t count = 1 + system_.reference_.families.size() * static_cast<size_t>(degrees_);
     std::vector<double> decays;
     for (const double t : times) {
         decays.push_back(1);
         for (const Family& family : system_.reference_.families)
             for (const double lambda : family.lambda) decays.push_back(std::exp(-lambda * t));
     }
-    if (decays_.size() < decays.size()) decays_ = {device_, decays.size(), "the decays of the time nodes"};
+    reserve(times.size());
     decays_.upload(device_.compute_stream(), decays);
     cuda::fill_zero(device_.compute_stream(), a, times.size() * size() * size() * sizeof(double));
     const cuda::GramTables tables{entries_.data(),  entries_.size(), parts_.data(),
                                   pairs_.data(),    slots_.data(),   gradients_.data(),
                                   products_.data(), degrees_,        system_.set_.even};
-    cuda::gram_matrices(device_.compute_stream(), tables, moments.data(), decays_.data(), count, times.size(),
-                        size(), a);
+    cuda::gram_matrices(device_.compute_stream(), tables, moments.data(), decays_.data(), decay_count(),
+                        times.size(), size(), a);
 }
 
 } // namespace dynkin
