@@ -85,6 +85,8 @@ template <class T, int COLUMNS> struct Stage {
     alignas(16) T product[depth][rows + vector];
     alignas(16) T factor[depth][columns + vector];
     int first[rows], second[rows], third[columns]; ///< where the functions start in a tile of the table
+    /// float32: the float64 sums of each thread; registers hold those of the tile at hand.
+    double total[sizeof(T) == sizeof(double) ? 1 : edge * edge][warp];
 };
 
 template <class T> __device__ const Pack<T>& pack_at(const T* p) {
@@ -110,13 +112,13 @@ template <class T, int COLUMNS> __device__ void fill(Stage<T, COLUMNS>& stage, c
     constexpr int vector = Pack<T>::size, halves = warp / depth;
     const int k = lane % depth, half = lane / depth;
     const T* f = functions + k;
-#pragma unroll 4
+#pragma unroll 8 / vector
     for (int m = half * vector; m < stage.rows; m += halves * vector) {
         Pack<T> p;
         for (int v = 0; v < vector; ++v) p.v[v] = f[stage.first[m + v]] * f[stage.second[m + v]];
         *reinterpret_cast<Pack<T>*>(&stage.product[k][m]) = p;
     }
-#pragma unroll 2
+#pragma unroll 8 / vector
     for (int n = half * vector; n < stage.columns; n += halves * vector) {
         Pack<T> p;
         for (int v = 0; v < vector; ++v) p.v[v] = f[stage.third[n + v]];
@@ -144,34 +146,45 @@ multiply(const Stage<T, COLUMNS>& stage, int down, int across, T (&sum)[edge][ed
     }
 }
 
-/// Adds the samples of one tile to the thread's sums. float32: a sum of its own, 256 samples long.
+/// Adds the samples of one tile to the thread's sums.
 template <class T, int COLUMNS> __device__ __forceinline__ void
 add_tile(Stage<T, COLUMNS>& stage, const T* functions, int count, int lane, double (&sum)[edge][edge]) {
     const int down = lane / stage.lanes_across, across = lane % stage.lanes_across;
-    const auto run = [&](T(&partial)[edge][edge]) {
+    const auto run = [&](T(&tile_sum)[edge][edge]) {
         for (int s = 0; s < count; s += depth) {
             __syncthreads();
             fill(stage, functions + s, lane);
             __syncthreads();
-            multiply(stage, down, across, partial);
+            multiply(stage, down, across, tile_sum);
         }
     };
     if constexpr (sizeof(T) == sizeof(double))
         run(sum);
     else {
-        T partial[edge][edge] = {};
-        run(partial);
+        T tile_sum[edge][edge] = {};
+        run(tile_sum);
 #pragma unroll
-        for (int i = 0; i < edge; ++i)
+        for (int i = 0; i < edge; ++i) {
 #pragma unroll
-            for (int j = 0; j < edge; ++j) sum[i][j] += static_cast<double>(partial[i][j]);
+            for (int j = 0; j < edge; ++j)
+                stage.total[edge * i + j][lane] += static_cast<double>(tile_sum[i][j]);
+            __syncwarp(); // eight at a time: otherwise the compiler has all 64 in registers
+        }
     }
 }
 
+template <class T, int COLUMNS> __device__ double
+sum_of(const Stage<T, COLUMNS>& stage, const double (&sum)[edge][edge], int lane, int i, int j) {
+    if constexpr (sizeof(T) < sizeof(double))
+        return stage.total[edge * i + j][lane];
+    else
+        return sum[i][j];
+}
+
 /// Writes the thread's sums where they belong, or adds them to what stands there.
-template <class T, int COLUMNS> __device__ void finish(const MomentItem& item, const MomentLists& lists,
-                                                       int lane, bool add, const double (&sum)[edge][edge],
-                                                       double* out) {
+template <class T, int COLUMNS> __device__ void finish(const Stage<T, COLUMNS>& stage, const MomentItem& item,
+                                                       const MomentLists& lists, int lane, bool add,
+                                                       const double (&sum)[edge][edge], double* out) {
     using Shape = Stage<T, COLUMNS>;
     constexpr int vector = Shape::vector;
     const int down = lane / Shape::lanes_across, across = lane % Shape::lanes_across;
@@ -185,7 +198,8 @@ template <class T, int COLUMNS> __device__ void finish(const MomentItem& item, c
             const int n = vector * (across + j / vector * Shape::lanes_across) + j % vector;
             if (n >= item.factors) continue;
             double& place = row[lists.factor_place[item.factor + n]];
-            place = add ? place + sum[i][j] : sum[i][j];
+            const double value = sum_of(stage, sum, lane, i, j);
+            place = add ? place + value : value;
         }
     }
 }
@@ -205,7 +219,9 @@ template <class T, int COLUMNS> __global__ void __launch_bounds__(warp)
                              : result.train;
     const int last_slab = split ? y / 2 + 1 : slabs(batch);
     for (int slab = split ? y / 2 : 0; slab < last_slab; ++slab) {
-        double sum[edge][edge] = {};
+        double sum[edge][edge] = {}; // float64 only
+        if constexpr (sizeof(T) < sizeof(double))
+            for (auto& total : stage.total) total[lane] = 0;
         const int first = max(slab * slab_units - batch.first_unit, 0);
         const int last = min((slab + 1) * slab_units - batch.first_unit, units(batch));
         for (int tile = 5 * first + (held_out ? 4 : 0); tile < 5 * last; ++tile) {
@@ -215,7 +231,7 @@ template <class T, int COLUMNS> __global__ void __launch_bounds__(warp)
                          static_cast<std::size_t>(tile) * static_cast<std::size_t>(functions) * kMomentTile,
                      tile_samples(batch, tile), lane, sum);
         }
-        finish<T, COLUMNS>(item, lists, lane, !split, sum, out);
+        finish(stage, item, lists, lane, !split, sum, out);
     }
 }
 
