@@ -2,6 +2,7 @@
 // and budget of memory.
 #include "device_cases.h"
 #include "engine/error.h"
+#include "engine/piecewise.h"
 #include "kernels/moments_cuda.h"
 #include "moment_oracle.h"
 
@@ -51,6 +52,87 @@ TEST(MomentTiles, HoldEveryRowOnce) {
             }
         for (const int times : seen) ASSERT_EQ(times, 1) << rows;
     }
+}
+
+// ---- functions
+
+/// One site's functions of all rows, by evaluate_functions() in units of 1 280 rows.
+template <class T>
+std::vector<T> evaluate(DeviceState& device, const Family& family, const Array<double>& z) {
+    const kernels::FunctionTable<T> table = function_table<T>(family);
+    const int functions = table.functions;
+    std::vector<T> coefficients = table.coefficients;
+    if (table.hermite)
+        for (int n = 0; n < functions; ++n)
+            coefficients.push_back(static_cast<T>(std::sqrt(n))),
+                coefficients.push_back(static_cast<T>(1 / std::sqrt(n + 1.0)));
+    const auto c = to_device(device, std::span<const T>(coefficients), "coefficients");
+    const cuda::DeviceFunctions<T> one{table.hermite,
+                                       functions,
+                                       table.pieces,
+                                       table.degree,
+                                       table.stride,
+                                       static_cast<T>(table.lo),
+                                       static_cast<T>(table.pieces / (table.hi - table.lo)),
+                                       c.data()};
+    const auto families = to_device(device, std::span<const cuda::DeviceFunctions<T>>(&one, 1), "families");
+    const int first_family = 0;
+    const auto family_of = to_device(device, std::span<const int>(&first_family, 1), "families");
+    const auto rows = to_device(device, z.span(), "rows");
+    const cuda::MomentBatch batch{z.size(), 0};
+    DeviceArray<T> out(device, static_cast<size_t>(cuda::tiles(batch) * functions * kernels::kMomentTile),
+                       "functions");
+    cuda::evaluate_functions(device.compute_stream(),
+                             cuda::MomentEvaluation<T>{batch, 1, functions - 1, functions, families.data(),
+                                                       family_of.data(), rows.data(), out.data()});
+    return to_host(device, out);
+}
+
+/// Roundings of a function on either backend, relative to |phi| + |phi'| / rate: those of tolerance::table()
+/// without the interpolation, which is the same polynomial here.
+template <class T> double rounding(const Family& family, int n, double z, double rate) {
+    if (family.kind == ReferenceKind::hermite) return 2 * tolerance::hermite(n, z, tolerance::unit<T>);
+    return 2 *
+           (tolerance::table(rate, family.hi - family.lo, 256, sizeof(T) == 4 ? 3 : 7, tolerance::unit<T>) -
+            tolerance::chebyshev(rate, (family.hi - family.lo) / 256, sizeof(T) == 4 ? 3 : 7));
+}
+
+template <class T> void expect_functions(DeviceState& device, const Family& family, size_t count) {
+    constexpr int size = kernels::kMomentTile;
+    const Array<double> z = cases::rows(count, 1, 11);
+    const std::vector<T> found = evaluate<T>(device, family, z);
+    const kernels::FunctionTable<T> table = function_table<T>(family);
+    const int functions = table.functions;
+    std::vector<double> phi(static_cast<size_t>(functions)), slope(phi);
+    std::vector<T> column(size), expected(static_cast<size_t>(functions * size), 1); // function 0 is 1
+    const cuda::MomentBatch batch{count, 0};
+    for (int tile = 0; tile < cuda::tiles(batch); ++tile) {
+        const int samples = cuda::tile_samples(batch, tile);
+        for (int s = 0; s < samples; ++s)
+            column[static_cast<size_t>(s)] = static_cast<T>(z[cuda::tile_row(tile, s)]);
+        kernels::moment_kernels<T>(best_isa()).evaluate(table, column.data(), samples, expected.data());
+        for (int s = 0; s < samples; ++s) {
+            const double x = column[static_cast<size_t>(s)];
+            eigenfunctions(family, x, functions, phi.data(), slope.data());
+            for (int n = 0; n < functions; ++n) {
+                const auto k = static_cast<size_t>(n);
+                const double rate = n ? std::max(std::sqrt(family.lambda[k]), std::abs(family.dv(x))) : 1;
+                ASSERT_NEAR(found[static_cast<size_t>((tile * functions + n) * size + s)],
+                            expected[static_cast<size_t>(n * size + s)],
+                            (std::abs(phi[k]) + std::abs(slope[k]) / rate) * rounding<T>(family, n, x, rate))
+                    << x << ' ' << n;
+            }
+        }
+    }
+}
+
+TEST_P(CudaMoments, FunctionsAreThoseOfTheCpu) {
+    const Reference fitted = cases::fitted_reference(2);
+    for (const size_t count : {1u, 31u, 10007u})
+        for (const Family& family : {hermite_family(12), fitted.families[0], fitted.families[1]}) {
+            expect_functions<double>(device(), family, count);
+            expect_functions<float>(device(), family, count);
+        }
 }
 
 // ---- against the direct sum; bounds: Naive
