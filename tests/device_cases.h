@@ -2,6 +2,7 @@
 // emulator knows, or once on the machine's own GPU (DYNKIN_TEST_DEVICE=gpu).
 #pragma once
 #include "engine/context.h"
+#include "engine/solve.h"
 #include "kernels/device.h"
 #include <gtest/gtest.h>
 #include <optional>
@@ -51,6 +52,7 @@ class OnDevice : public testing::TestWithParam<DeviceRun> {
   protected:
     void SetUp() override {
         GetParam().apply();
+        use_sequential_blas(); // its threads are unknown to ThreadSanitizer
         live_before_ = live_allocations();
         context_.emplace(device_context());
     }
