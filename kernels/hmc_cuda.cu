@@ -105,7 +105,7 @@ template <class View, bool in_shared> __global__ void __launch_bounds__(team_blo
     };
     const HmcLevel level = levels[k];
     const double step = level.step * walkers.factor[n];
-    double u = walkers.energy[n], sum = walkers.acceptance_sum[n], acceptance = 0;
+    double u = there ? walkers.energy[n] : 0.0, sum = there ? walkers.acceptance_sum[n] : 0.0, acceptance = 0;
     fetch();
     for (std::uint32_t it = span.first; it != span.first + span.count; ++it) {
         const RandomWords own = philox(span.seed, Stream::chain_accept, walker(k, chain), it, 0);
@@ -136,7 +136,7 @@ __global__ void __launch_bounds__(team_block)
     const bool there = chain < walkers.chains;
     const unsigned k = iteration % 2 + 2 * blockIdx.y;
     const std::size_t low = k * walkers.chains + (there ? chain : 0), high = low + walkers.chains;
-    const double u = walkers.energy[low], other = walkers.energy[high];
+    const double u = there ? walkers.energy[low] : 0.0, other = there ? walkers.energy[high] : 0.0;
     const double gain = (levels[k].beta - levels[k + 1].beta) * (u - other);
     const RandomWords w = philox(seed, Stream::chain_swap, chain, iteration, k);
     const bool swapped = portable_log(uniform(w.v[0])) < gain;
