@@ -194,7 +194,7 @@ class CudaEnergy : public cases::OnDevice {
 INSTANTIATE_TEST_SUITE_P(Run, CudaEnergy, testing::ValuesIn(cases::device_runs()), cases::run_name);
 
 TEST_P(CudaEnergy, EqualsTheNaiveSumAndTheCpuBitForBit) {
-    const Context cpu({.device = Device::cpu});
+    const Context cpu({.device = Device::cpu, .threads = 1});
     for (const Target& target : targets())
         for (const std::size_t count : counts) {
             const std::size_t d = target.dimension();
@@ -227,7 +227,7 @@ TEST_P(CudaEnergy, RowsInPartsOfAnySizeAreTheSame) {
     const std::size_t d = target.dimension(), count = 1000;
     const std::vector<double> x = rows(target, count);
     std::vector<double> u(count), g(count * d), parts(count), force(count * d);
-    const Context cpu({.device = Device::cpu}), narrow = cases::device_context(20'000);
+    const Context cpu({.device = Device::cpu, .threads = 1}), narrow = cases::device_context(20'000);
     energy_gradient(cpu, target, count, x.data(), u.data(), g.data());
     const TargetEnergy energy(narrow, target);
     for (const std::size_t first : {0u, 1u, 32u}) {
