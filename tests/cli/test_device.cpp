@@ -66,6 +66,7 @@ TEST_F(OnEmulator, AnInterruptedDrawGoesOn) {
     const Arguments draw = {"draw",     target, "-n",         "600", "-o",      output,     "--chains", "16",
                             "--warmup", "1000", "--thinning", "2",   "--quiet", "--device", "cuda"};
     const Outcome whole = succeed(draw, emulated());
+    EXPECT_EQ(whole.out.rfind("device ", 0), 0u) << whole.out; // its first line
     const std::string bytes = read_bytes(output);
     Arguments resumed = draw;
     resumed.insert(resumed.end(), {"--resume"});
