@@ -379,7 +379,8 @@ void Result::print() {
         return write_stdout(json_.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
     }
     Json figures = json_;
-    for (const char* key : {"command", "version", "seed", "device", "threads", "isa"}) figures.erase(key);
+    for (const char* key : {"command", "version", "seed", "threads", "isa"}) figures.erase(key);
+    if (figures["device"] == "cpu") figures.erase("device");
     std::string times;
     for (const auto& [name, value] : seconds_.items())
         times += fmt::format("{}{} {:.3g}", times.empty() ? "" : ", ", name, value.get<double>());

@@ -44,9 +44,9 @@ enum class Runs { on_cpu, on_cpu_or_device };
 /// SIGINT and SIGTERM set its interrupt signal. A second SIGINT ends the process at once (code 130).
 Context make_context(const Common& common, Runs runs = Runs::on_cpu);
 
-/// Collects the figures of a run; prints them as aligned text (`name  value`) or, with --json, as one JSON
-/// object with command, version, seed, device, threads, isa, the figures, and seconds per stage. NaN and Inf
-/// are null in JSON.
+/// Collects the figures of a run; prints them as aligned text (`name  value`; the device too when it is not
+/// the CPU) or, with --json, as one JSON object with command, version, seed, device, threads, isa, the
+/// figures, and seconds per stage. NaN and Inf are null in JSON.
 class Result {
   public:
     Result(const char* command, const Common& common, const Context& context);

@@ -225,14 +225,15 @@ int unconverged(const Options& o, const McmcReport& report) {
 }
 
 int run(const Options& o) {
-    const Context context = make_context(o.common);
-    Result result("draw", o.common, context);
-    result.stage("draw");
     require(o.samples >= 1, ErrorKind::usage, "-n: expected at least 1 sample, got 0");
     require_distinct(o.output, {o.target, o.model, o.start});
     require_writable(o.output);
     const Target target = read_target(o.target);
     const std::string sampler = sampler_of(o, target);
+    const bool on_device = sampler == "hmc" || sampler == "tempering" || sampler == "exact";
+    const Context context = make_context(o.common, on_device ? Runs::on_cpu_or_device : Runs::on_cpu);
+    Result result("draw", o.common, context);
+    result.stage("draw");
     nlohmann::ordered_json configuration = configuration_of(o, target, sampler);
     nlohmann::ordered_json identity = configuration;
     identify_local(o.model, o.start, identity);

@@ -125,7 +125,7 @@ std::optional<Target> target_of(const Options& options, std::size_t dimension) {
 }
 
 int run(const Options& options) {
-    const Context context = make_context(options.common);
+    const Context context = make_context(options.common, Runs::on_cpu_or_device);
     Result result("evaluate", options.common, context);
     result.stage("read");
     const SampleFile reference_file(options.reference), samples_file(options.samples);

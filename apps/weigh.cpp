@@ -41,10 +41,9 @@ struct Pass {
 
 /// One block of samples: log w = -U - log q, -inf where either is not finite (log q = -inf is a flag, not w =
 /// inf).
-void weigh_block(const Context& context, const Target& target, std::size_t first, std::size_t count,
+void weigh_block(const TargetEnergy& energy, std::size_t d, std::size_t first, std::size_t count,
                  const std::vector<double>& x, const std::vector<double>& log_density, Pass& pass) {
-    energy(context, target, count, x.data(), pass.energy.data() + first);
-    const std::size_t d = target.dimension();
+    energy(count, x.data(), pass.energy.data() + first);
     for (std::size_t n = 0; n < count; ++n) {
         const double u = pass.energy[first + n], log_q = log_density[n];
         const bool valid = std::isfinite(u) && std::isfinite(log_q);
@@ -65,13 +64,14 @@ Pass read_and_weigh(const Context& context, const Target& target, const SampleFi
     const std::size_t rows = samples.rows(), block = block_rows(samples);
     Pass pass{std::vector<double>(rows), std::vector<double>(rows), std::vector<double>(rows)};
     std::vector<double> x(block * samples.cols()), log_q(block);
+    const TargetEnergy energy(context, target);
     Progress progress(context, "weigh", rows);
     for (std::size_t first = 0; first < rows; first += block) {
         if (progress.interrupted()) progress.throw_interrupted();
         const std::size_t count = std::min(block, rows - first);
         samples.read_any(first, count, x.data());
         log_density.read_any(first, count, log_q.data());
-        weigh_block(context, target, first, count, x, log_q, pass);
+        weigh_block(energy, samples.cols(), first, count, x, log_q, pass);
         progress.advance(count);
     }
     return pass;
@@ -281,7 +281,7 @@ void put_stages(const Context& context, const Options& options, const Target& ta
 }
 
 int run(const Options& options) {
-    const Context context = make_context(options.common);
+    const Context context = make_context(options.common, Runs::on_cpu_or_device);
     Result result("weigh", options.common, context);
     result.stage("weigh");
     check_options(options);

@@ -3,6 +3,7 @@
 #include "energy_fit.h"
 #include "error.h"
 #include "kernels/philox.h"
+#include "mcmc_chains.h"
 #include "mcmc_start.h"
 #include "model_file.h"
 #include "npy.h"
@@ -183,8 +184,7 @@ double EnergyFitter::move(int iterations) {
     for (int k = 0; k < iterations; ++k) {
         const double leapfrog = std::clamp(quarter_period / step_, 2.0, 64.0);
         chains_.advance({{beta_, step_, leapfrog, scale_.data()}},
-                        {options_.seed, static_cast<std::uint32_t>(moves_++), 1, false}, 1,
-                        [](size_t, size_t, size_t) {});
+                        {options_.seed, static_cast<std::uint32_t>(moves_++), 1, false});
         acceptance = chains_.mean_acceptance(0);
         step_ = std::min(step_ * std::exp(acceptance < 0.1 ? -0.7 : acceptance - wanted_acceptance), 1.0);
         if (const int signal = context_.interrupt_signal()) throw Interrupted(signal);

@@ -52,7 +52,7 @@ std::vector<StageVariance> stage_variances(const Context& context, const Model& 
             for (size_t p = 0; p < kScoreTile; ++p)
                 for (size_t j = 0; j < d; ++j) rows[p * d + j] = static_cast<double>(x[j * kScoreTile + p]);
             ContextOptions alone;
-            alone.threads = 1, alone.isa = context.isa();
+            alone.device = Device::cpu, alone.threads = 1, alone.isa = context.isa();
             energy(Context(alone), target, kScoreTile, rows.data(), u.data());
             for (size_t p = 0; p < kScoreTile; p += copies) {
                 double mean = 0, square = 0;

@@ -5,16 +5,17 @@
 #include "mcmc_adaptation.h"
 #include "mcmc_archive.h"
 #include "mcmc_chains.h"
+#include "mcmc_device.h"
 #include "mcmc_plan.h"
 #include "mcmc_record.h"
 #include "mcmc_start.h"
 #include "progress.h"
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <fmt/format.h>
 #include <limits>
 #include <optional>
+#include <span>
 
 namespace dynkin {
 namespace {
@@ -26,7 +27,8 @@ constexpr std::uint64_t longest_measurement = 6400;
 // The run
 // ------------------------------------------------------------------------------------------------------
 
-class Run {
+/// Chains: McmcChains on the CPU, DeviceChains on the device.
+template <class Chains> class Run {
   public:
     Run(const Context& context, const Target& target, const McmcOptions& options, NpyWriter& output)
         : context_(context), target_(target), options_(options), output_(output), law_(target),
@@ -79,7 +81,7 @@ class Run {
     EnergyLaw law_;
     Plan plan_;
     Quantities watched_, recorded_;
-    McmcChains chains_;
+    Chains chains_;
     Checkpoint checkpoint_;
 
     std::vector<LevelState> levels_;
@@ -91,7 +93,7 @@ class Run {
     std::optional<Record> record_;
 };
 
-void Run::begin() {
+template <class Chains> void Run<Chains>::begin() {
     const std::vector<Range> ranges = std::visit([](const auto& t) { return start_ranges(t); }, target_.law);
     start_chains(chains_, ranges, options_.seed, target_);
     const std::vector<double> beta = plan_.ladder(chains_.dimension());
@@ -104,7 +106,7 @@ void Run::begin() {
     begin_stage(Stage::burn_in, 0);
 }
 
-void Run::begin_stage(Stage stage, std::uint64_t part) {
+template <class Chains> void Run<Chains>::begin_stage(Stage stage, std::uint64_t part) {
     stage_ = stage, part_ = part, done_ = 0, length_ = plan_.length(stage, part);
     chains_.clear_sums();
     for (LevelState& level : levels_) {
@@ -116,7 +118,7 @@ void Run::begin_stage(Stage stage, std::uint64_t part) {
         measured_.assign(watched_.count() * std::min(plan_.chains, measured_chains) * length_, 0.0);
 }
 
-void Run::warm_up() {
+template <class Chains> void Run<Chains>::warm_up() {
     Progress progress(context_, "warm-up", plan_.warmup);
     while (stage_ != Stage::draw) {
         iterate();
@@ -128,7 +130,7 @@ void Run::warm_up() {
     progress.set(plan_.warmup);
 }
 
-std::vector<HmcLevel> Run::levels(bool adapting) const {
+template <class Chains> std::vector<HmcLevel> Run<Chains>::levels(bool adapting) const {
     std::vector<HmcLevel> list;
     for (const LevelState& level : levels_)
         list.push_back({level.beta, adapting ? level.step.step() : level.step.mean_step(), level.leapfrog,
@@ -136,15 +138,14 @@ std::vector<HmcLevel> Run::levels(bool adapting) const {
     return list;
 }
 
-void Run::iterate() {
+template <class Chains> void Run<Chains>::iterate() {
     const bool swaps = plan_.levels > 1 && stage_ != Stage::lengths && stage_ != Stage::burn_in;
     const bool adapting = stage_ == Stage::window || stage_ == Stage::lengths || stage_ == Stage::settle;
-    chains_.advance(levels(adapting), {options_.seed, static_cast<std::uint32_t>(iteration_), 1, swaps}, 1,
-                    [](std::size_t, std::size_t, std::size_t) {});
+    chains_.advance(levels(adapting), {options_.seed, static_cast<std::uint32_t>(iteration_), 1, swaps});
     ++iteration_;
 }
 
-void Run::after_iteration() {
+template <class Chains> void Run<Chains>::after_iteration() {
     switch (stage_) {
     case Stage::burn_in:
         return adapt_burn_in();
@@ -161,13 +162,13 @@ void Run::after_iteration() {
     }
 }
 
-void Run::adapt_steps() {
+template <class Chains> void Run<Chains>::adapt_steps() {
     for (std::size_t k = 0; k < plan_.levels; ++k)
         levels_[k].step.update(chains_.mean_acceptance(k), options_.target_acceptance);
 }
 
 /// Each chain by itself: a step that is refused shrinks, so that no start is stuck.
-void Run::adapt_burn_in() {
+template <class Chains> void Run<Chains>::adapt_burn_in() {
     for (std::size_t k = 0; k < plan_.levels; ++k)
         for (std::size_t c = 0; c < chains_.padded(); ++c) {
             const double acceptance = chains_.acceptance(k, c);
@@ -178,46 +179,35 @@ void Run::adapt_burn_in() {
         }
 }
 
-void Run::collect_variances() {
-    const std::size_t d = chains_.dimension(), count = plan_.chains;
-    const double batch = static_cast<double>(count);
+template <class Chains> void Run<Chains>::collect_variances() {
+    const std::size_t d = chains_.dimension();
+    const double batch = static_cast<double>(plan_.chains);
+    std::vector<double> mean(plan_.levels * d), square(mean.size());
+    chains_.variances(mean.data(), square.data());
     for (std::size_t k = 0; k < plan_.levels; ++k) {
         CoordinateVariance& variance = levels_[k].variance;
-#pragma omp parallel for schedule(static) num_threads(chains_.threads(batch* static_cast <double>(d)))
-        for (std::size_t i = 0; i < d; ++i) {
-            double mean = 0, square = 0;
-            for (std::size_t c = 0; c < count; ++c) mean += chains_.x(k, c, i);
-            mean /= batch;
-            for (std::size_t c = 0; c < count; ++c) {
-                const double delta = chains_.x(k, c, i) - mean;
-                square += delta * delta;
-            }
-            variance.merge(i, batch, mean, square);
-        }
+        for (std::size_t i = 0; i < d; ++i) variance.merge(i, batch, mean[k * d + i], square[k * d + i]);
         variance.count += batch;
     }
 }
 
-void Run::compare_lengths() {
-    const std::size_t quantities = watched_.count(), count = plan_.chains;
-    std::vector<double> now(quantities * count);
+template <class Chains> void Run<Chains>::compare_lengths() {
+    const std::size_t quantities = watched_.count();
+    std::vector<double> now(quantities * plan_.chains);
     for (std::size_t k = 0; k < plan_.levels; ++k) {
-#pragma omp parallel for schedule(static)                                                                    \
-    num_threads(chains_.threads(static_cast <double>(count * chains_.dimension())))
-        for (std::size_t c = 0; c < count; ++c) chains_.observe(watched_, k, c, now.data() + c, count);
+        chains_.observe(watched_, k, plan_.chains, now.data());
         levels_[k].lag1.update(now, quantities);
     }
 }
 
-void Run::measure() {
+template <class Chains> void Run<Chains>::measure() {
     const std::size_t count = std::min(plan_.chains, measured_chains);
-#pragma omp parallel for schedule(static)                                                                    \
-    num_threads(chains_.threads(static_cast <double>(count * chains_.dimension())))
-    for (std::size_t c = 0; c < count; ++c)
-        chains_.observe(watched_, 0, c, measured_.data() + c * length_ + done_, count * length_);
+    std::vector<double> now(watched_.count() * count);
+    chains_.observe(watched_, 0, count, now.data());
+    for (std::size_t n = 0; n < now.size(); ++n) measured_[n * length_ + done_] = now[n];
 }
 
-void Run::adapt_ladder() {
+template <class Chains> void Run<Chains>::adapt_ladder() {
     if (plan_.levels == 1) return;
     std::vector<double> beta, rejection;
     const std::uint64_t first = iteration_ - length_;
@@ -230,7 +220,7 @@ void Run::adapt_ladder() {
     for (std::size_t k = 0; k < plan_.levels; ++k) levels_[k].beta = ladder[k];
 }
 
-void Run::end_of_stage() {
+template <class Chains> void Run<Chains>::end_of_stage() {
     const std::uint64_t next = part_ + 1;
     switch (stage_) {
     case Stage::burn_in:
@@ -267,7 +257,7 @@ void Run::end_of_stage() {
     }
 }
 
-void Run::require_moving(double acceptance) const {
+template <class Chains> void Run<Chains>::require_moving(double acceptance) const {
     if (acceptance < 0.02)
         throw Error(
             ErrorKind::numerical,
@@ -278,7 +268,7 @@ void Run::require_moving(double acceptance) const {
 }
 
 /// The slowest quantity sets the thinning; a measurement too short for it is repeated at twice the length.
-void Run::end_of_measurement() {
+template <class Chains> void Run<Chains>::end_of_measurement() {
     const std::size_t count = std::min(plan_.chains, measured_chains), size = count * length_;
     require_moving(chains_.mean_acceptance_sum(0) / static_cast<double>(length_));
     slowest_ = 1;
@@ -305,7 +295,7 @@ void Run::end_of_measurement() {
     prepare_draw();
 }
 
-void Run::prepare_draw() {
+template <class Chains> void Run<Chains>::prepare_draw() {
     // At least 8 states a chain and 400 in all, so that there is an R-hat; those beyond the samples are not
     // written.
     const std::size_t wanted = (options_.samples + plan_.chains - 1) / plan_.chains;
@@ -318,7 +308,7 @@ void Run::prepare_draw() {
 }
 
 /// Bounded by 16 MiB of rows and about 2^28 coordinate updates, so that interrupts are seen soon.
-std::size_t Run::rounds_at_once() const {
+template <class Chains> std::size_t Run<Chains>::rounds_at_once() const {
     const double row = static_cast<double>(plan_.chains * chains_.dimension());
     double work = 0;
     for (const LevelState& level : levels_) work += level.leapfrog + draw_cost;
@@ -326,7 +316,7 @@ std::size_t Run::rounds_at_once() const {
     return static_cast<std::size_t>(std::max(most, 1.0));
 }
 
-void Run::draw() {
+template <class Chains> void Run<Chains>::draw() {
     if (!record_) prepare_draw();
     const std::size_t d = chains_.dimension(), count = plan_.chains, most = rounds_at_once();
     std::vector<double> rows(most * count * d);
@@ -337,14 +327,10 @@ void Run::draw() {
         const std::size_t now = std::min<std::size_t>(most, rounds_ - round_);
         const HmcSpan span{options_.seed, static_cast<std::uint32_t>(iteration_),
                            static_cast<std::uint32_t>(thinning_), plan_.levels > 1};
-        chains_.advance(fixed, span, now, [&](std::size_t round, std::size_t first, std::size_t end) {
-            std::array<double, record_coordinates + 4> values;
-            for (std::size_t c = first; c < end; ++c) {
-                for (std::size_t i = 0; i < d; ++i) rows[(round * count + c) * d + i] = chains_.x(0, c, i);
-                chains_.observe(recorded_, 0, c, values.data(), 1);
-                record_->put(c, round_ + round, std::span(values).first(recorded_.count()));
-            }
-        });
+        chains_.advance_and_keep(fixed, span, now, recorded_, rows.data(),
+                                 [&](std::size_t chain, std::size_t round, std::span<const double> values) {
+                                     record_->put(chain, round_ + round, values);
+                                 });
         const std::size_t first = round_ * count;
         if (first < options_.samples)
             output_.write(first, std::min(now * count, options_.samples - first), rows.data());
@@ -358,7 +344,7 @@ void Run::draw() {
 // Checkpoint
 // ---------------------------------------------------------------------------------------------------
 
-template <class Archive> void Run::transfer(Archive& archive) {
+template <class Chains> template <class Archive> void Run<Chains>::transfer(Archive& archive) {
     auto stage = static_cast<std::uint64_t>(stage_);
     archive("position", stage, part_, done_, length_, iteration_, warmup_, thinning_, round_, rounds_);
     stage_ = static_cast<Stage>(stage);
@@ -390,13 +376,13 @@ template <class Archive> void Run::transfer(Archive& archive) {
     }
 }
 
-void Run::save_if_due(const Progress& progress) {
+template <class Chains> void Run<Chains>::save_if_due(const Progress& progress) {
     const bool stop = progress.interrupted();
     if (checkpoint_.enabled() && (stop || checkpoint_.due())) save();
     if (stop) progress.throw_interrupted();
 }
 
-void Run::save() {
+template <class Chains> void Run<Chains>::save() {
     output_.sync();
     output_.keep();
     Saver saver;
@@ -409,7 +395,7 @@ void Run::save() {
     checkpoint_.save(std::move(saver.file));
 }
 
-void Run::restore(const TensorFile& saved) {
+template <class Chains> void Run<Chains>::restore(const TensorFile& saved) {
     levels_.resize(plan_.levels);
     Loader loader{saved};
     transfer(loader);
@@ -430,7 +416,7 @@ void Run::restore(const TensorFile& saved) {
 // Report
 // -------------------------------------------------------------------------------------------------------
 
-McmcReport Run::report() {
+template <class Chains> McmcReport Run<Chains>::report() {
     const double iterations = static_cast<double>(rounds_ * thinning_);
     McmcReport r;
     r.chains = plan_.chains;
@@ -486,12 +472,20 @@ void check(const Target& target, const McmcOptions& options) {
            options.lanes);
 }
 
+/// A template, so that a build without CUDA does not make the device's run.
+template <bool with_cuda> McmcReport run_on(const Context& context, const Target& target,
+                                            const McmcOptions& options, NpyWriter& output) {
+    if constexpr (with_cuda)
+        if (context.device() == Device::cuda) return Run<DeviceChains>(context, target, options, output)();
+    return Run<McmcChains>(context, target, options, output)();
+}
+
 } // namespace
 
 McmcReport run_mcmc(const Context& context, const Target& target, const McmcOptions& options,
                     NpyWriter& output) {
     check(target, options);
-    return Run(context, target, options, output)();
+    return run_on<built_with_cuda>(context, target, options, output);
 }
 
 } // namespace dynkin

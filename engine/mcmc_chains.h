@@ -1,28 +1,18 @@
-// mcmc_chains.h - the walkers of a run (chains x temperatures) in blocks of lanes, how they move on threads,
-// and what is watched of them; private to mcmc.cpp.
+// mcmc_chains.h - the walkers of a run (chains x temperatures) on the CPU, in blocks of lanes: how they move
+// on threads, and what is watched of them. The twin for the device is mcmc_device.h. Private to engine/.
 #pragma once
 #include "array.h"
 #include "context.h"
 #include "energy_law.h"
 #include "kernels/hmc.h"
+#include "kernels/strands_cpu.h"
+#include "mcmc_quantities.h"
+#include <array>
 #include <omp.h>
+#include <span>
 #include <vector>
 
 namespace dynkin {
-
-/// The quantities that diagnostics follow: up to `limit` evenly spread coordinates, then energy, mean, mean
-/// square; and one that is only averaged, for lattices: the sum over edges of (x_i - x_j)^2 / 2.
-struct Quantities {
-    std::vector<std::size_t> coordinates;
-    bool edges;
-    Quantities(std::size_t dimension, std::size_t limit, bool with_edges = false) : edges(with_edges) {
-        const std::size_t count = std::min(dimension, limit);
-        for (std::size_t n = 0; n < count; ++n) coordinates.push_back(n * dimension / count);
-    }
-    std::size_t energy() const { return coordinates.size(); }
-    std::size_t judged() const { return coordinates.size() + 3; }
-    std::size_t count() const { return judged() + (edges ? 1 : 0); }
-};
 
 /// Chains c = block * lanes + lane; lanes beyond the last chain move too and are never looked at.
 class McmcChains {
@@ -68,22 +58,25 @@ class McmcChains {
         return std::clamp(static_cast<int>(most), 1, context_.threads());
     }
 
-    /// `rounds` times span.count iterations; after each, visit(round, first_chain, end_chain) for the chains
-    /// of a block, on the thread that moved them. visit must not throw.
-    template <class Visit>
-    void advance(const std::vector<HmcLevel>& levels, HmcSpan span, std::size_t rounds, const Visit& visit) {
-        double steps = 0;
-        for (const HmcLevel& level : levels) steps += level.leapfrog + 5;
-        const int team = threads(steps * static_cast<double>(chains_ * d_ * span.count * rounds));
-#pragma omp parallel for schedule(dynamic) num_threads(team)
-        for (std::size_t b = 0; b < blocks_; ++b) {
-            const HmcBlock block = view(b);
-            HmcSpan now = span;
-            for (std::size_t round = 0; round < rounds; ++round, now.first += span.count) {
-                cpu::hmc_advance(context_.isa(), law_, levels.data(), now, block);
-                visit(round, b * lanes_, std::min((b + 1) * lanes_, chains_));
+    /// span.count iterations.
+    void advance(const std::vector<HmcLevel>& levels, const HmcSpan& span) {
+        advance_and_visit(levels, span, 1, [](std::size_t, std::size_t, std::size_t) {});
+    }
+
+    /// `rounds` times span.count iterations; after each, the states at beta = 1 go to rows (rounds, chains,
+    /// d), and put(chain, round, values) is called with the quantities: on several threads, but those of a
+    /// chain one after another in the order of rounds. put must not throw.
+    template <class Put> void advance_and_keep(const std::vector<HmcLevel>& levels, const HmcSpan& span,
+                                               std::size_t rounds, const Quantities& quantities, double* rows,
+                                               const Put& put) {
+        advance_and_visit(levels, span, rounds, [&](std::size_t round, std::size_t first, std::size_t end) {
+            std::array<double, most_quantities> values;
+            for (std::size_t c = first; c < end; ++c) {
+                for (std::size_t i = 0; i < d_; ++i) rows[(round * chains_ + c) * d_ + i] = x(0, c, i);
+                observe_one(quantities, 0, c, values.data(), 1);
+                put(c, round, std::span<const double>(values).first(quantities.count()));
             }
-        }
+        });
     }
 
     /// Energies and gradients from x, after x was set.
@@ -93,23 +86,27 @@ class McmcChains {
         for (std::size_t b = 0; b < blocks_; ++b) cpu::hmc_refresh(context_.isa(), law_, view(b));
     }
 
-    /// The quantities of one walker: out[q * stride].
-    void observe(const Quantities& quantities, std::size_t level, std::size_t chain, double* out,
-                 std::size_t stride) {
-        double sum = 0, square = 0;
-        for (std::size_t i = 0; i < d_; ++i) {
-            const double v = x(level, chain, i);
-            sum += v;
-            square += v * v;
+    /// The quantities of the first `count` chains of a level: out[q * count + chain].
+    void observe(const Quantities& quantities, std::size_t level, std::size_t count, double* out) {
+#pragma omp parallel for schedule(static) num_threads(threads(static_cast <double>(count * d_)))
+        for (std::size_t c = 0; c < count; ++c) observe_one(quantities, level, c, out + c, count);
+    }
+
+    /// Mean over chains of each coordinate and sum of squared deviations from it: both (levels, d).
+    void variances(double* mean_out, double* square_out) {
+        const double count = static_cast<double>(chains_);
+#pragma omp parallel for schedule(static) num_threads(threads(count* static_cast <double>(levels_ * d_)))
+        for (std::size_t n = 0; n < levels_ * d_; ++n) {
+            const std::size_t level = n / d_, i = n % d_;
+            double mean = 0, square = 0;
+            for (std::size_t c = 0; c < chains_; ++c) mean += x(level, c, i);
+            mean /= count;
+            for (std::size_t c = 0; c < chains_; ++c) {
+                const double delta = x(level, c, i) - mean;
+                square += delta * delta;
+            }
+            mean_out[n] = mean, square_out[n] = square;
         }
-        for (const std::size_t i : quantities.coordinates) {
-            *out = x(level, chain, i);
-            out += stride;
-        }
-        out[0] = energy(level, chain);
-        out[stride] = sum / static_cast<double>(d_);
-        out[2 * stride] = square / static_cast<double>(d_);
-        if (quantities.edges) out[3 * stride] = edge_sum(std::get<LatticeView>(law_), level, chain);
     }
 
     /// Positions as (levels, chains, d), independent of lanes, and back; padding lanes copy chain 0.
@@ -137,15 +134,43 @@ class McmcChains {
     double& at(Array<double>& values, std::size_t level, std::size_t chain) {
         return values(chain / lanes_, level * lanes_ + chain % lanes_);
     }
-    double edge_sum(const LatticeView& lattice, std::size_t level, std::size_t chain) {
-        double sum = 0;
-        for (std::size_t i = 0; i < d_; ++i) {
-            const double own = x(level, chain, i);
-            sum += lattice.outer[i] * edge_energy(1, own, 0);
-            for (std::int32_t n = lattice.forward[i]; n < lattice.first[i + 1]; ++n)
-                sum += edge_energy(1, own, x(level, chain, static_cast<std::size_t>(lattice.neighbour[n])));
+    template <class Visit> void advance_and_visit(const std::vector<HmcLevel>& levels, HmcSpan span,
+                                                  std::size_t rounds, const Visit& visit) {
+        double steps = 0;
+        for (const HmcLevel& level : levels) steps += level.leapfrog + 5;
+        const int team = threads(steps * static_cast<double>(chains_ * d_ * span.count * rounds));
+#pragma omp parallel for schedule(dynamic) num_threads(team)
+        for (std::size_t b = 0; b < blocks_; ++b) {
+            const HmcBlock block = view(b);
+            HmcSpan now = span;
+            for (std::size_t round = 0; round < rounds; ++round, now.first += span.count) {
+                cpu::hmc_advance(context_.isa(), law_, levels.data(), now, block);
+                visit(round, b * lanes_, std::min((b + 1) * lanes_, chains_));
+            }
         }
-        return sum;
+    }
+    /// The quantities of one walker: out[q * stride].
+    void observe_one(const Quantities& quantities, std::size_t level, std::size_t chain, double* out,
+                     std::size_t stride) {
+        const auto value = [&](std::size_t i) { return x(level, chain, i); };
+        const auto sum_of = [&](const auto& term) {
+            cpu::StrandSum<1> sum(d_);
+            for (std::size_t i = 0; i < d_; ++i) *sum.of(i) += term(i);
+            double total;
+            sum.total(&total);
+            return total;
+        };
+        for (const std::size_t i : quantities.coordinates) {
+            *out = value(i);
+            out += stride;
+        }
+        out[0] = energy(level, chain);
+        out[stride] = sum_of(value) / static_cast<double>(d_);
+        out[2 * stride] =
+            sum_of([&](std::size_t i) { return value(i) * value(i); }) / static_cast<double>(d_);
+        if (!quantities.edges) return;
+        const auto& lattice = std::get<LatticeView>(law_);
+        out[3 * stride] = sum_of([&](std::size_t i) { return edge_term(lattice, i, value); });
     }
     double mean(Array<double>& values, std::size_t level) {
         double sum = 0;

@@ -2,6 +2,7 @@
 // private to mcmc.cpp.
 #pragma once
 #include "mcmc.h"
+#include "mcmc_quantities.h"
 #include <algorithm>
 #include <cmath>
 #include <span>
@@ -10,7 +11,6 @@
 namespace dynkin {
 
 inline constexpr std::size_t record_capacity = std::size_t{1} << 16; // values of one quantity
-inline constexpr std::size_t record_coordinates = 64;
 
 struct Record {
     std::size_t chains = 0, length = 0, batch = 1; ///< length entries a chain, each of `batch` kept states

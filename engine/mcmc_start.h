@@ -1,9 +1,10 @@
-// mcmc_start.h - over-dispersed first states of the chains; private to mcmc.cpp.
+// mcmc_start.h - over-dispersed first states of the chains, McmcChains or DeviceChains; private to engine/.
 #pragma once
 #include "error.h"
 #include "kernels/elementary.h"
+#include "kernels/energy.h"
 #include "kernels/philox.h"
-#include "mcmc_chains.h"
+#include "target.h"
 #include <algorithm>
 #include <cmath>
 #include <fmt/format.h>
@@ -84,8 +85,8 @@ inline std::vector<Range> start_ranges(const ToyTarget& t) {
 
 /// x_i = centre_i + half_i (0.6 s + 0.5 z_i) shrink, s uniform on (-1.5, 1.5) for the whole chain, z_i
 /// standard normal.
-inline void place_chain(McmcChains& chains, const std::vector<Range>& ranges, std::uint64_t seed,
-                        std::size_t level, std::size_t chain, double shrink) {
+inline void place_chain(double* x, const std::vector<Range>& ranges, std::uint64_t seed, std::size_t level,
+                        std::size_t chain, double shrink) {
     const auto words = [&](std::uint32_t slot) {
         return philox(seed, Stream::chain_start, chain, static_cast<std::uint32_t>(level), slot);
     };
@@ -97,19 +98,19 @@ inline void place_chain(McmcChains& chains, const std::vector<Range>& ranges, st
             normals_from_uniforms(uniform(w.v[0]), uniform(w.v[1]), z[0], z[1]);
             normals_from_uniforms(uniform(w.v[2]), uniform(w.v[3]), z[2], z[3]);
         }
-        chains.x(level, chain, i) = ranges[i].centre + shrink * ranges[i].half * (offset + 0.5 * z[i % 4]);
+        x[i] = ranges[i].centre + shrink * ranges[i].half * (offset + 0.5 * z[i % 4]);
     }
 }
 
 /// Places all walkers; those whose energy is not finite come nearer to the centre, by halves.
-inline void start_chains(McmcChains& chains, const std::vector<Range>& ranges, std::uint64_t seed,
-                         const Target& target) {
-    std::vector<double> shrink(chains.levels() * chains.chains(), 1.0);
+template <class Chains> void start_chains(Chains& chains, const std::vector<Range>& ranges,
+                                          std::uint64_t seed, const Target& target) {
+    std::vector<double> shrink(chains.levels() * chains.chains(), 1.0), x(shrink.size() * ranges.size());
     for (int attempt = 0; attempt < 30; ++attempt) {
         for (std::size_t n = 0; n < shrink.size(); ++n)
-            place_chain(chains, ranges, seed, n / chains.chains(), n % chains.chains(), shrink[n]);
-        chains.fill_padding();
-        chains.refresh();
+            place_chain(x.data() + n * ranges.size(), ranges, seed, n / chains.chains(), n % chains.chains(),
+                        shrink[n]);
+        chains.set_positions(x);
         bool finite = true;
         for (std::size_t n = 0; n < shrink.size(); ++n)
             if (!std::isfinite(chains.energy(n / chains.chains(), n % chains.chains()))) {

@@ -242,10 +242,11 @@ void put_sliced(const Context& context, const Rows& samples, const Rows& referen
 std::pair<double, double> energy_moments(const Context& context, const Rows& rows, const Target& target) {
     const std::size_t count = rows.size(), d = rows.dimension(), block = 4096;
     std::vector<double> u(count), x(std::min(block, count) * d);
+    const TargetEnergy energy(context, target);
     for (std::size_t first = 0; first < count; first += block) {
         const std::size_t taken = std::min(block, count - first);
         for (std::size_t n = 0; n < taken; ++n) std::copy_n(rows[first + n], d, x.data() + n * d);
-        energy(context, target, taken, x.data(), u.data() + first);
+        energy(taken, x.data(), u.data() + first);
     }
     const auto weighted = [&](auto term) {
         return pairwise_sum(

@@ -1,6 +1,7 @@
 // target.cpp - lattices, properties of targets, their energies (by way of kernels/energy.h), and direct
 // draws.
 #include "target.h"
+#include "energy_device.h"
 #include "energy_law.h"
 #include "error.h"
 #include "kernels/elementary.h"
@@ -299,8 +300,27 @@ void energy(const Context& context, const Target& target, std::size_t count, con
 
 void energy_gradient(const Context& context, const Target& target, std::size_t count, const double* x,
                      double* energies, double* gradients) {
-    const EnergyLaw law(target);
-    cpu::energy_gradient(context.isa(), context.threads(), law.view(), count, x, energies, gradients);
+    TargetEnergy(context, target)(count, x, energies, gradients);
+}
+
+struct TargetEnergy::State {
+    Context context;
+    EnergyLaw law;
+    std::shared_ptr<DeviceEnergy> device;
+};
+
+TargetEnergy::TargetEnergy(const Context& context, const Target& target)
+    : state_(new State{context, EnergyLaw(target), nullptr}) {
+    if constexpr (built_with_cuda)
+        if (context.device() == Device::cuda)
+            state_->device = make_device_energy(context.device_state(), state_->law.view());
+}
+
+void TargetEnergy::operator()(std::size_t count, const double* x, double* energies, double* gradients) const {
+    const Context& context = state_->context;
+    if constexpr (built_with_cuda)
+        if (state_->device) return energy_on_device(*state_->device, count, x, energies, gradients);
+    cpu::energy_gradient(context.isa(), context.threads(), state_->law.view(), count, x, energies, gradients);
 }
 
 // Direct draws

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -101,12 +102,29 @@ Target read_target(const std::filesystem::path& path);
 Target parse_target(std::string_view toml, const std::string& source);
 
 /// energies[n] = U(x_n) for row-major x of shape (count, d). Throws Error(usage) when the target has no
-/// energy. Parallel over rows; same bytes for any thread count and SIMD level. NaN or Inf where x is.
+/// energy. Parallel over rows, on the context's device; same bytes for any thread count, SIMD level and
+/// device. NaN or Inf where x is. For many calls TargetEnergy is cheaper.
 void energy(const Context& context, const Target& target, std::size_t count, const double* x,
             double* energies);
 /// The same with gradients (count, d).
 void energy_gradient(const Context& context, const Target& target, std::size_t count, const double* x,
                      double* energies, double* gradients);
+
+/// Energies of one target for many calls: its tables, and on a device the buffers that rows go through, are
+/// set up once. Rows are copied in parts that fit into the device's memory, one part while another is
+/// computed.
+class TargetEnergy {
+  public:
+    /// Throws Error(usage) when the target has no energy. The target must outlive it.
+    TargetEnergy(const Context& context, const Target& target);
+    /// As energy(), and energy_gradient() unless gradients is null. One thread at a time.
+    void operator()(std::size_t count, const double* x, double* energies, double* gradients = nullptr) const;
+
+  private:
+    struct State;
+    std::shared_ptr<State> state_;
+};
+
 /// Draws samples [first, first + count) of the infinite sequence of this seed, for laws that can be drawn
 /// directly; Error(usage) for others. first + count <= 2^48. Parallel over rows; same bytes for any thread
 /// count and split.

@@ -41,8 +41,8 @@ class TransferMatrix {
     /// (count, d): x_0 from its marginal, then each x_i given x_{i-1} (and x_0 on a ring), by rejection from
     /// the linear interpolant of its density on points 1 / (8 sqrt K) apart (acceptance 0.997). Exact up to
     /// the interpolation of the messages (relative error of the density below 1e-6) and the 2^-32 of the
-    /// uniform numbers. Parallel over rows; same bytes for any thread count and split. Throws Error(usage)
-    /// when first + count > 2^48.
+    /// uniform numbers. Parallel over rows, on the context's device; same bytes for any device, thread count
+    /// and split. Throws Error(usage) when first + count > 2^48.
     void draw(const Context& context, std::uint64_t seed, std::size_t first, std::size_t count,
               double* x) const;
 

@@ -2,6 +2,7 @@
 #include "error.h"
 #include "kernels/chain.h"
 #include "transfer_matrix.h"
+#include "transfer_matrix_device.h"
 #include <algorithm>
 #include <cblas.h>
 #include <cmath>
@@ -14,6 +15,14 @@ namespace {
 
 constexpr size_t refinement = 4; // points a node
 constexpr double reach = 8;      // of the coupling's width: exp(-32)
+
+bool draw_rows(const Context& context, const ChainView& view, std::uint64_t seed, size_t first, size_t count,
+               double* x) {
+    if constexpr (built_with_cuda)
+        if (context.device() == Device::cuda)
+            return draw_chains_on_device(context.device_state(), view, seed, first, count, x);
+    return cpu::draw_chains(context.isa(), context.threads(), view, seed, first, count, x);
+}
 
 } // namespace
 
@@ -97,7 +106,8 @@ void TransferMatrix::draw(const Context& context, std::uint64_t seed, size_t fir
     view.gauss = gauss_.data() + stride_;
     view.first = first_.data(), view.weight = weight_.data(), view.message = table_.data();
     view.power = powers_.data(), view.rank = ranks_.data();
-    if (!cpu::draw_chains(context.isa(), context.threads(), view, seed, first, count, x))
+    view.messages = table_.rows();
+    if (!draw_rows(context, view, seed, first, count, x))
         throw Error(ErrorKind::numerical, "transfer matrix: a site was refused 1000 times in succession");
 }
 

@@ -2,8 +2,6 @@
 // contracted: the bits are the same at every SIMD level.
 #include "chain.h"
 #include "dispatch_cpu.h"
-#include "elementary.h"
-#include "philox.h"
 #include <algorithm>
 #include <cmath>
 #include <vector>
@@ -11,49 +9,12 @@
 namespace dynkin::cpu {
 namespace {
 
-constexpr std::size_t lanes = 8;
-constexpr std::uint32_t attempts = 1000;
-
-/// Where the neighbour stands: its nearest point and its distance from that.
-struct Neighbour {
-    std::size_t centre;
-    double offset;
-};
-
-inline Neighbour locate(const ChainView& v, double x) {
-    const double at = std::clamp((x - v.origin) / v.step, 0.0, static_cast<double>(v.points - 1));
-    const auto centre = static_cast<std::size_t>(at + 0.5);
-    return {centre, x - (v.origin + static_cast<double>(centre) * v.step)};
-}
-
-/// Six-point Lagrange interpolation of a table at the position t, in points.
-inline double interpolate(const ChainView& v, const double* table, double t) {
-    const double last = static_cast<double>(v.points - 6);
-    const double base = std::clamp(std::floor(t) - 2, 0.0, last);
-    const double s = t - base, s1 = s - 1, s2 = s - 2, s3 = s - 3, s4 = s - 4, s5 = s - 5;
-    const double* f = table + static_cast<std::size_t>(base);
-    const double low = s * s1 * s2, high = s3 * s4 * s5;
-    return (f[5] * s * s1 * s2 * s3 * s4 - f[0] * s1 * s2 * high) / 120 +
-           (f[1] * s * s2 * high - f[4] * low * s3 * s5) / 24 +
-           (f[3] * low * s4 * s5 - f[2] * s * s1 * high) / 12;
-}
-
-/// Points [from, to), multiples of 8, with weights p: those of the linear interpolant of a density.
-struct Window {
-    std::size_t from, to;
-    double lane[lanes]; ///< sums of p over the points of each lane
-    double total;
-};
-
-inline Window window_around(const ChainView& v, std::size_t centre, std::size_t reach) {
-    const std::size_t from = centre > reach ? (centre - reach) / lanes * lanes : 0;
-    const std::size_t to = std::min(v.stride, (centre + reach + lanes) / lanes * lanes);
-    return {from, to, {}, 0};
-}
+constexpr std::size_t lanes = chain_lanes;
 
 /// p = m exp(-(J/2)((x - c)^2 - 2 (x - c) offset)): the Gaussian about the neighbour, up to a factor. On
 /// points the second part is a geometric sequence.
-inline void weigh(const ChainView& v, const Neighbour& near, const double* m, Window& w, double* p) {
+inline void weigh(const ChainView& v, const ChainNeighbour& near, const double* m, ChainWindow& w,
+                  double* p) {
     const double rate = v.coupling * v.step * near.offset;
     const double start = static_cast<double>(w.from) - static_cast<double>(near.centre);
     const double* gauss =
@@ -77,23 +38,6 @@ inline void weigh(const ChainView& v, const Neighbour& near, const double* m, Wi
     for (std::size_t j = 0; j < lanes; ++j) w.lane[j] = sum[j], w.total += sum[j];
 }
 
-/// Whether the window holds the mass: the weights at its ends, unless they are the ends of the box.
-inline bool is_wide_enough(const ChainView& v, const Window& w, const double* p) {
-    const double count = static_cast<double>(w.to - w.from), small = 1e-12 * w.total;
-    return w.total > 0 && (w.from == 0 || p[w.from] * count < small) &&
-           (w.to == v.stride || p[w.to - 1] * count < small);
-}
-
-/// A point of the window with probability p / total: lane after lane, the lane's points in order.
-inline std::size_t choose(const Window& w, const double* p, double u) {
-    double rest = u * w.total;
-    std::size_t j = 0;
-    while (j + 1 < lanes && rest >= w.lane[j]) rest -= w.lane[j++];
-    std::size_t point = w.from + j;
-    while (point + lanes < w.to && rest >= p[point]) rest -= p[point], point += lanes;
-    return point;
-}
-
 /// One row: `memory` holds two tables of points and the coefficients of a ring.
 class Row {
   public:
@@ -111,20 +55,20 @@ class Row {
 
   private:
     bool draw_first() {
-        Window w = window_around(v_, 0, v_.stride);
+        ChainWindow w = window_around(v_, 0, v_.stride);
         std::copy_n(v_.first, v_.stride, p_);
         for (std::size_t k = 0; k < v_.stride; ++k) w.lane[k % lanes] += p_[k];
         for (const double sum : w.lane) w.total += sum;
-        return accept(0, 0, {0, 0.0}, v_.first, w);
+        return draw_site(v_, w, p_, v_.first, 0, {0, 0.0}, seed_, sample_, 0, x_[0]);
     }
     bool draw_next(std::size_t i) {
-        const Neighbour near = locate(v_, x_[i - 1]);
+        const ChainNeighbour near = locate(v_, x_[i - 1]);
         for (std::size_t reach = v_.reach;; reach *= 2) {
-            Window w = window_around(v_, near.centre, reach);
+            ChainWindow w = window_around(v_, near.centre, reach);
             const double* m = message(i, w);
             weigh(v_, near, m, w, p_);
             if (is_wide_enough(v_, w, p_) || w.to - w.from == v_.stride)
-                return accept(i, v_.coupling, near, m, w);
+                return draw_site(v_, w, p_, m, v_.coupling, near, seed_, sample_, i, x_[i]);
         }
     }
     /// psi_r(x_0).
@@ -133,9 +77,8 @@ class Row {
         for (std::size_t r = 0; r < v_.rank[v_.sites]; ++r)
             coefficient_[r] = interpolate(v_, v_.message + r * v_.stride, t);
     }
-    const double* message(std::size_t i, const Window& w);
+    const double* message(std::size_t i, const ChainWindow& w);
     void sum_modes(std::size_t gap, std::size_t from, std::size_t to);
-    bool accept(std::size_t i, double coupling, const Neighbour& near, const double* m, const Window& w);
 
     const ChainView& v_;
     std::uint64_t seed_, sample_;
@@ -143,7 +86,7 @@ class Row {
 };
 
 /// m of site i on the window, and as far around it as interpolation reaches.
-inline const double* Row::message(std::size_t i, const Window& w) {
+inline const double* Row::message(std::size_t i, const ChainWindow& w) {
     if (!v_.ring) return v_.message + (v_.sites - 1 - i) * v_.stride;
     const std::size_t gap = v_.sites - i;
     const std::size_t from = w.from - std::min(w.from, lanes), to = std::min(w.to + lanes, v_.stride);
@@ -171,31 +114,6 @@ inline void Row::sum_modes(std::size_t gap, std::size_t from, std::size_t to) {
         }
         for (std::size_t j = 0; j < lanes; ++j) m_[k + j] = sum[j];
     }
-}
-
-/// A point of the window and a triangular step from it have the law of the linear interpolant.
-inline bool Row::accept(std::size_t i, double coupling, const Neighbour& near, const double* m,
-                        const Window& w) {
-    const auto weight = [&](double point) { // of a point given as a whole number
-        return point >= static_cast<double>(w.from) && point < static_cast<double>(w.to)
-                   ? p_[static_cast<std::size_t>(point)]
-                   : 0.0;
-    };
-    for (std::uint32_t attempt = 0; attempt < attempts; ++attempt) {
-        const RandomWords word =
-            philox(seed_, Stream::exact_draw, sample_, static_cast<std::uint32_t>(i), attempt);
-        const double t = static_cast<double>(choose(w, p_, uniform(word.v[0]))) +
-                         (uniform(word.v[1]) + uniform(word.v[2]) - 1);
-        if (!(t >= 0 && t <= static_cast<double>(v_.points - 1))) continue;
-        const double below = std::floor(t), part = t - below;
-        const double linear = (1 - part) * weight(below) + part * weight(below + 1);
-        const double u = (t - static_cast<double>(near.centre)) * v_.step;
-        const double density = interpolate(v_, m, t) * portable_exp(coupling * u * (near.offset - 0.5 * u));
-        if (uniform(word.v[3]) * linear * v_.slack > density) continue;
-        x_[i] = v_.origin + t * v_.step;
-        return true;
-    }
-    return false;
 }
 
 struct Block {

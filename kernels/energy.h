@@ -1,6 +1,7 @@
 // energy.h - energies and forces of the targets: each formula once, for host and device, and the views they
 // read.
 #pragma once
+#include "device.h"
 #include "engine/context.h"
 #include "portable.h"
 #include <cstddef>
@@ -67,6 +68,14 @@ DYNKIN_HD double edge_energy(double coupling, double x, double y) {
     const double difference = x - y;
     return 0.5 * coupling * difference * difference;
 }
+/// The edges of site i to later sites and to the outside, J = 1; x(j): the value of site j.
+template <class X> DYNKIN_HD double edge_term(const LatticeView& law, std::size_t i, const X& x) {
+    const double own = x(i);
+    double sum = law.outer[i] * edge_energy(1, own, 0);
+    for (std::int32_t n = law.forward[i]; n < law.first[i + 1]; ++n)
+        sum += edge_energy(1, own, x(static_cast<std::size_t>(law.neighbour[n])));
+    return sum;
+}
 /// Derivative of all edges of a site: J (links x - sum of neighbours), links counting those to the outside.
 DYNKIN_HD double edge_gradient(double coupling, double links, double x, double neighbour_sum) {
     return coupling * (links * x - neighbour_sum);
@@ -88,10 +97,26 @@ DYNKIN_HD double many_well_gradient(double a, double b, double c, double x) {
 namespace cpu {
 
 /// energies[n] = U(x_n), and gradients (count, d) unless null, for row-major x (count, d). Rows go in tiles
-/// of 8, one row a lane, so each row's result depends on that row alone. Cost of the lattice per site and
-/// row, with z neighbours: energy 2 degree + 2z + 2 flops, gradient 2 degree + z + 2.
+/// of 8, one row a lane, so each row's result depends on that row alone. Sums over coordinates go by
+/// strands.h. Cost of the lattice per site and row, with z neighbours: energy 2 degree + 2z + 2 flops,
+/// gradient 2 degree + z + 2.
 void energy_gradient(Isa isa, int threads, const EnergyView& law, std::size_t count, const double* x,
                      double* energies, double* gradients);
 
 } // namespace cpu
+
+namespace cuda {
+
+/// The same on the device, with the same bits, enqueued on the stream: all pointers, those of the law too,
+/// are memory of the device. A team of threads a row (team.h), so that rows are read and written side by
+/// side: 8 (d + 1) bytes a row, 8 d more with gradients, and the lattice's tables, shared by all rows, from
+/// the cache; a Gaussian reads its factor, 4 d^2 bytes, once a row, with gradients three times. Throws
+/// Error(io) when the launch fails.
+void energy_gradient(DeviceStream stream, const EnergyView& law, std::size_t count, const double* x,
+                     double* energies, double* gradients);
+/// Bytes of shared memory a block of it takes. More than DeviceProperties::shared_memory_a_block is refused
+/// by the launch: Gaussians and mixtures of more than some 28 000 numbers.
+std::size_t energy_shared_memory(const EnergyView& law);
+
+} // namespace cuda
 } // namespace dynkin

@@ -1,9 +1,11 @@
 // energy_cpu.h - the loops of energy.h over a tile of W samples, element (i, lane) at i * W + lane: energies
-// and gradients, one lane a sample. Private to energy_cpu.cpp and hmc_cpu.cpp. No sum crosses lanes, nothing
-// is contracted: the bits are the same for every W and SIMD level.
+// and gradients, one lane a sample. Private to energy_cpu.cpp and hmc_cpu.cpp. No sum crosses lanes, sums
+// over coordinates go by strands.h, nothing is contracted: the bits are the same for every W and SIMD level,
+// and those of the device.
 #pragma once
 #include "elementary.h"
 #include "energy.h"
+#include "strands_cpu.h"
 #include <algorithm>
 
 namespace dynkin::cpu {
@@ -63,20 +65,26 @@ inline void lattice_gradient(const LatticeView& law, const double* x, double* g)
 }
 
 template <int W, int Degree> inline void lattice_energy(const LatticeView& law, const double* x, double* u) {
-    for (int lane = 0; lane < W; ++lane) u[lane] = 0;
+    StrandSum<W> sum(law.dimension);
     for (std::size_t i = 0; i < law.dimension; ++i) {
         const double* own = x + i * W;
         const double outer = law.outer[i];
+        double term[W];
 #pragma omp simd
         for (int lane = 0; lane < W; ++lane)
-            u[lane] += site_energy<Degree>(law.site, own[lane]) + law.constant +
-                       outer * edge_energy(law.coupling, own[lane], 0.0);
+            term[lane] = site_energy<Degree>(law.site, own[lane]) + law.constant +
+                         outer * edge_energy(law.coupling, own[lane], 0.0);
         for (std::int32_t n = law.forward[i]; n < law.first[i + 1]; ++n) {
             const double* other = x + static_cast<std::size_t>(law.neighbour[n]) * W;
 #pragma omp simd
-            for (int lane = 0; lane < W; ++lane) u[lane] += edge_energy(law.coupling, own[lane], other[lane]);
+            for (int lane = 0; lane < W; ++lane)
+                term[lane] += edge_energy(law.coupling, own[lane], other[lane]);
         }
+        double* out = sum.of(i);
+#pragma omp simd
+        for (int lane = 0; lane < W; ++lane) out[lane] += term[lane];
     }
+    sum.total(u);
 }
 
 template <int W> inline void gradient(const LatticeView& law, const double* x, double* g, double*) {
@@ -113,11 +121,12 @@ template <int W> inline void whiten(const GaussianView& law, const double* x, do
     }
 }
 
-/// y <- L^-T y, by backward substitution: the gradient, from the whitened point.
+/// y <- L^-T y, by backward substitution, known coordinates from the last on: the gradient, from the whitened
+/// point.
 template <int W> inline void unwhiten_transposed(const GaussianView& law, double* y) {
     for (std::size_t i = law.dimension; i-- > 0;) {
         double* out = y + i * W;
-        for (std::size_t j = i + 1; j < law.dimension; ++j) {
+        for (std::size_t j = law.dimension; j-- > i + 1;) {
             const double factor = law.cholesky[j * law.dimension + i];
             const double* known = y + j * W;
 #pragma omp simd
@@ -131,13 +140,15 @@ template <int W> inline void unwhiten_transposed(const GaussianView& law, double
 
 /// u = |y|^2 / 2 + log_normaliser of a whitened point.
 template <int W> inline void half_square(const GaussianView& law, const double* y, double* u) {
-    for (int lane = 0; lane < W; ++lane) u[lane] = law.log_normaliser;
+    StrandSum<W> sum(law.dimension);
     for (std::size_t i = 0; i < law.dimension; ++i) {
+        const double* own = y + i * W;
+        double* out = sum.of(i);
 #pragma omp simd
-        for (int lane = 0; lane < W; ++lane)
-            u[lane] +=
-                0.5 * y[i * W + static_cast<std::size_t>(lane)] * y[i * W + static_cast<std::size_t>(lane)];
+        for (int lane = 0; lane < W; ++lane) out[lane] += 0.5 * own[lane] * own[lane];
     }
+    sum.total(u);
+    for (int lane = 0; lane < W; ++lane) u[lane] += law.log_normaliser;
 }
 
 template <int W> inline void gradient(const GaussianView& law, const double* x, double* g, double*) {
@@ -193,26 +204,31 @@ template <int W> inline void gradient(const MixtureView& law, const double* x, d
 // ----------------------------------------------------------------------------------------------
 
 template <int W> inline void energy(const DoubleWellView& law, const double* x, double* u, double*) {
-    for (int lane = 0; lane < W; ++lane) u[lane] = 0;
+    StrandSum<W> sum(law.dimension);
     for (std::size_t i = 0; i < law.dimension; ++i) {
+        const double* own = x + i * W;
+        double* out = sum.of(i);
 #pragma omp simd
-        for (int lane = 0; lane < W; ++lane)
-            u[lane] += double_well_energy(law.a, law.b, x[i * W + static_cast<std::size_t>(lane)]);
+        for (int lane = 0; lane < W; ++lane) out[lane] += double_well_energy(law.a, law.b, own[lane]);
     }
+    sum.total(u);
 }
 template <int W> inline void gradient(const DoubleWellView& law, const double* x, double* g, double*) {
 #pragma omp simd
     for (std::size_t n = 0; n < law.dimension * W; ++n) g[n] = double_well_gradient(law.a, law.b, x[n]);
 }
 template <int W> inline void energy(const ManyWellView& law, const double* x, double* u, double*) {
-    for (int lane = 0; lane < W; ++lane) u[lane] = 0;
+    StrandSum<W> sum(law.dimension);
     for (std::size_t i = 0; i < law.dimension; i += 2) {
         const double *well = x + i * W, *quadratic = well + W;
+        double *first = sum.of(i), *second = sum.of(i + 1);
 #pragma omp simd
-        for (int lane = 0; lane < W; ++lane)
-            u[lane] +=
-                many_well_energy(law.a, law.b, law.c, well[lane]) + 0.5 * quadratic[lane] * quadratic[lane];
+        for (int lane = 0; lane < W; ++lane) {
+            first[lane] += many_well_energy(law.a, law.b, law.c, well[lane]);
+            second[lane] += 0.5 * quadratic[lane] * quadratic[lane];
+        }
     }
+    sum.total(u);
 }
 template <int W> inline void gradient(const ManyWellView& law, const double* x, double* g, double*) {
     for (std::size_t i = 0; i < law.dimension; i += 2) {

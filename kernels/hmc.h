@@ -1,6 +1,7 @@
 // hmc.h - Hamiltonian Monte Carlo on a block of chains, with replicas at several temperatures; loops in
 // hmc_cpu.cpp.
 #pragma once
+#include "elementary.h"
 #include "energy.h"
 #include "engine/context.h"
 #include <cstddef>
@@ -46,6 +47,14 @@ DYNKIN_HD int leapfrog_steps(double mean, double u) {
 }
 /// Step-size jitter, u uniform on (0, 1).
 DYNKIN_HD double step_jitter(double u) { return 0.8 + 0.4 * u; }
+/// The sample that keys the random numbers of a chain at a level.
+DYNKIN_HD std::uint64_t walker(int level, std::uint64_t chain) {
+    return static_cast<std::uint64_t>(level) << 32 | chain;
+}
+/// Probability of a move after which H has fallen by so much; 0 when that is not finite.
+DYNKIN_HD double metropolis(double fall) {
+    return !std::isfinite(fall) ? 0.0 : (fall >= 0 ? 1.0 : portable_exp(fall));
+}
 
 namespace cpu {
 
@@ -62,4 +71,48 @@ void hmc_advance(Isa isa, const EnergyView& law, const HmcLevel* levels, const H
                  const HmcBlock& block);
 
 } // namespace cpu
+
+namespace cuda {
+
+/// Walkers on the device. x and gradient: (levels, chains, d); the others: (levels, chains). Pointers are
+/// memory of the device.
+struct HmcWalkers {
+    std::size_t chains;
+    int levels;
+    double *x, *gradient, *energy;
+    const double* factor;
+    double *acceptance, *acceptance_sum;
+    double* swap_sum; ///< (levels - 1, chains); null for one level
+    double* scratch;  ///< hmc_scratch() doubles
+};
+
+/// What is watched of each walker, in this order: `count` coordinates, energy, mean over coordinates, mean
+/// square, and with `edges`, for lattices, the sum over edges of (x_i - x_j)^2 / 2.
+struct HmcQuantities {
+    const std::int32_t* coordinates; ///< memory of the device
+    std::size_t count;
+    bool edges;
+    std::size_t all() const { return count + 3 + (edges ? 1 : 0); }
+};
+
+/// Walkers move in shared memory when 3 d doubles fit into what a block can have (d <= 9 600 on an H100),
+/// else in this many doubles of the device's memory.
+std::size_t hmc_scratch(const EnergyView& law, std::size_t shared_memory_a_block, std::size_t walkers);
+
+/// cpu::hmc_advance() for all walkers, with the same bits: a team of threads a walker (team.h), all chains of
+/// a level the same number of steps, so that all wait together. levels: memory of the device, their scales
+/// too. Without swaps one launch, else two an iteration. Throws Error(io) when a launch fails.
+void hmc_advance(DeviceStream stream, const EnergyView& law, const HmcLevel* levels, const HmcSpan& span,
+                 const HmcWalkers& walkers);
+
+/// Mean over chains of each coordinate and sum of squared deviations from it, in the order of the chains:
+/// both (levels, d).
+void hmc_variances(DeviceStream stream, std::size_t dimension, const HmcWalkers& walkers, double* mean,
+                   double* square);
+
+/// out: (levels, quantities.all(), chains), for the first `levels` of the walkers.
+void hmc_observe(DeviceStream stream, const EnergyView& law, const HmcWalkers& walkers, int levels,
+                 const HmcQuantities& quantities, double* out);
+
+} // namespace cuda
 } // namespace dynkin

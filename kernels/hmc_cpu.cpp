@@ -9,13 +9,10 @@
 namespace dynkin::cpu {
 namespace {
 
-std::uint64_t walker(int level, std::uint64_t chain) {
-    return static_cast<std::uint64_t>(level) << 32 | chain;
-}
-
-/// Standard normal momenta for coordinates 0 .. d-1 of W chains; adds |q|^2 / 2 to kinetic.
+/// Standard normal momenta for coordinates 0 .. d-1 of W chains; kinetic = |q|^2 / 2.
 template <int W> inline void draw_momenta(std::size_t d, std::uint64_t seed, std::uint64_t first_walker,
                                           std::uint32_t iteration, double* q, double* kinetic) {
+    StrandSum<W> sum(d);
     for (std::size_t i = 0; i < d; i += 4) {
         alignas(64) double normal[4][W];
 #pragma omp simd
@@ -27,14 +24,15 @@ template <int W> inline void draw_momenta(std::size_t d, std::uint64_t seed, std
             normals_from_uniforms(uniform(w.v[2]), uniform(w.v[3]), normal[2][lane], normal[3][lane]);
         }
         for (std::size_t k = 0; k < std::min<std::size_t>(4, d - i); ++k) {
-            double* out = q + (i + k) * W;
+            double *out = q + (i + k) * W, *part = sum.of(i + k);
 #pragma omp simd
             for (int lane = 0; lane < W; ++lane) {
                 out[lane] = normal[k][lane];
-                kinetic[lane] += 0.5 * normal[k][lane] * normal[k][lane];
+                part[lane] += 0.5 * normal[k][lane] * normal[k][lane];
             }
         }
     }
+    sum.total(kinetic);
 }
 
 /// Scalars of one tile in one iteration, per lane.
@@ -56,18 +54,21 @@ template <int W> inline void kick_drift(std::size_t d, const double* scale, cons
     }
 }
 
-/// The last half kick; adds |q|^2 / 2 to kinetic.
+/// The last half kick; kinetic = |q|^2 / 2.
 template <int W> inline void last_kick(std::size_t d, const double* scale, const Lanes<W>& lanes,
                                        const double* g, const double* q, double* kinetic) {
+    StrandSum<W> sum(d);
     for (std::size_t i = 0; i < d; ++i) {
         const double half = 0.5 * scale[i];
+        double* part = sum.of(i);
 #pragma omp simd
         for (int lane = 0; lane < W; ++lane) {
             const std::size_t n = i * W + static_cast<std::size_t>(lane);
             const double p = q[n] - lanes.kick[lane] * half * g[n];
-            kinetic[lane] += 0.5 * p * p;
+            part[lane] += 0.5 * p * p;
         }
     }
+    sum.total(kinetic);
 }
 
 /// Draws step sizes and Metropolis thresholds log u of the lanes; returns the number of leapfrog steps.
@@ -81,7 +82,6 @@ template <int W> inline int draw_scalars(const HmcLevel& level, std::uint64_t se
         lanes.test[lane] = portable_log(uniform(w.v[0]));
         lanes.step[lane] = level.step * factor[lane] * step_jitter(uniform(w.v[1]));
         lanes.kick[lane] = lanes.step[lane] * level.beta;
-        lanes.before[lane] = lanes.after[lane] = 0;
     }
     const RandomWords shared = philox(seed, Stream::chain_accept, walker(index, 0), iteration, 1);
     return leapfrog_steps(level.leapfrog, uniform(shared.v[0]));
@@ -94,10 +94,9 @@ template <int W> inline void accept_or_restore(std::size_t d, double beta, const
     for (int lane = 0; lane < W; ++lane) {
         const double fall =
             (beta * u[lane] + lanes.before[lane]) - (beta * lanes.proposed[lane] + lanes.after[lane]);
-        const bool finite = std::isfinite(fall);
-        acceptance[lane] = !finite ? 0.0 : (fall >= 0 ? 1.0 : portable_exp(fall));
+        acceptance[lane] = metropolis(fall);
         acceptance_sum[lane] += acceptance[lane];
-        if (finite && lanes.test[lane] < fall) {
+        if (std::isfinite(fall) && lanes.test[lane] < fall) {
             u[lane] = lanes.proposed[lane];
             continue;
         }

@@ -43,7 +43,7 @@ std::filesystem::path temporary_folder() {
     std::vector<char*> argv{const_cast<char*>("dynkin")};
     for (const auto& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
     argv.push_back(nullptr);
-    execv(DYNKIN_PROGRAM, argv.data());
+    execv(conditions.program.empty() ? DYNKIN_PROGRAM : conditions.program.c_str(), argv.data());
     _exit(127);
 }
 
@@ -85,6 +85,11 @@ Outcome run(const Arguments& arguments, const Conditions& conditions) {
     outcome.out = read_bytes(streams / "out");
     outcome.err = read_bytes(streams / "err");
     std::filesystem::remove_all(streams);
+    if (outcome.err.starts_with("notice: running on the CPU: ")) {
+        const std::size_t length = outcome.err.find('\n') + 1;
+        outcome.notice = outcome.err.substr(0, length);
+        outcome.err.erase(0, length);
+    }
     return outcome;
 }
 

@@ -19,12 +19,14 @@ struct Conditions {
     std::uint64_t largest_file = 0; ///< bytes; 0: no limit. Writes beyond it fail, as on a full disk.
     int signal = 0;                 ///< sent `signal_after` seconds after the start, unless the run has ended
     double signal_after = 0;
+    std::string program;  ///< path; empty: dynkin as users have it
     double timeout = 300; ///< seconds; a run that takes longer is killed and fails the test
 };
 
 struct Outcome {
     int exit_code = -1; ///< 128 + signal when a signal ended the run, as a shell has it
     std::string out, err;
+    std::string notice; ///< that there is no device, which depends on the machine; not in err
     double seconds = 0;
 };
 

@@ -146,7 +146,7 @@ TEST_F(Interrupted, ResumeIsRefusedWhenTheConfigurationChanged) {
     const Work work = draw("2000000");
     Conditions conditions = often_saved();
     conditions.signal = SIGINT;
-    conditions.signal_after = 1;
+    conditions.signal_after = 0.5; // of more than a second
     EXPECT_EQ(run(arguments(work), conditions).exit_code, 130);
     ASSERT_TRUE(std::filesystem::exists(path("train.npy.checkpoint")));
     Work changed = work;

@@ -190,7 +190,8 @@ std::string Block::stuck() const {
 void Block::run(uint3 index) {
     blockIdx = index;
     done = at_barrier = 0;
-    for (auto& [key, slot] : slots) std::memset(slot.memory.get(), 0xff, slot.size); // not zero: NaN, -1
+    for (auto& [key, slot] : slots)
+        if (slot.size) std::memset(slot.memory.get(), 0xff, slot.size); // not zero: NaN, -1
     for (std::size_t w = 0; w < warps.size(); ++w) {
         const std::size_t lanes = std::min<std::size_t>(32, count - w * 32);
         warps[w].live = lanes == 32 ? ~0u : lane_bit(static_cast<unsigned>(lanes)) - 1;

@@ -34,6 +34,7 @@ TEST_P(ValidateExact, FlatModelOfARing) {
     const Ledger ledger{std::string("exact truth, flat, ") + ring.file, seed};
     draw_file(context, target, rows, seed, folder / "train.npy");
     FitOptions options = options_for(target);
+    options.structure = Structure::flat;
     options.seed = seed;
     FitReport report;
     const Model model = fit(context, SampleFile(folder / "train.npy"), options, &report);
