@@ -128,13 +128,46 @@ template <class T> __global__ void __launch_bounds__(block_threads)
 /// As many coefficients as one load brings.
 template <class T> struct alignas(16) Chunk { T v[16 / sizeof(T)]; };
 
-/// The factors e_a of one lane's particles, a = 2 h + 1 and 2 h + 2.
-template <class T, int H> struct Factors { T odd[kLaneParticles<T>][H], even[kLaneParticles<T>][H]; };
+/// The factors e_a of one lane's particles, a = 2 h + 1 and 2 h + 2: in registers; those of float64, which
+/// would fill them all, in shared memory.
+template <class T, int H> struct Factors {
+    T odd[kLaneParticles<T>][H], even[kLaneParticles<T>][H];
+    __device__ explicit Factors(T*) {}
+    __device__ T value(int p, int h, bool is_even) const { return is_even ? even[p][h] : odd[p][h]; }
+    __device__ void keep(const T (&sums)[kLaneParticles<T>][H], bool is_even) {
+#pragma unroll
+        for (int p = 0; p < kLaneParticles<T>; ++p)
+#pragma unroll
+            for (int h = 0; h < H; ++h) (is_even ? even : odd)[p][h] = sums[p][h];
+    }
+};
+template <int H> struct Factors<double, H> {
+    double* at; ///< [function][lane]
+    __device__ explicit Factors(double* shared) : at(shared) {}
+    __device__ double value(int, int h, bool is_even) const {
+        return at[(2 * h + is_even) * static_cast<int>(kWarp)];
+    }
+    __device__ void keep(const double (&sums)[1][H], bool is_even) {
+#pragma unroll
+        for (int h = 0; h < H; ++h) at[(2 * h + is_even) * static_cast<int>(kWarp)] = sums[0][h];
+    }
+};
+/// to = from, whose own value is not needed any more.
+template <class T, int H> __device__ __forceinline__ void move(Factors<T, H>& to, Factors<T, H>& from) {
+    const Factors<T, H> free = to;
+    to = from;
+    from = free; // in registers no instruction
+}
+/// Factors in shared memory at two times: numbers a warp.
+template <class T> DYNKIN_HD int factor_space(int pairs) {
+    return sizeof(T) == 4 ? 0 : 2 * 2 * pairs * static_cast<int>(kWarp);
+}
 
 /// One lane's place, and what it shares.
 template <class T> struct Lane {
     T *table, *coefficients; ///< shared: functions; coefficients of two times
     T* psi;                  ///< shared: [condition][particle of the warp], from this lane's first
+    T* factors;              ///< shared: float64's factors at two times
     std::size_t first;       ///< its first particle; the others follow at distances of a warp
     bool active;             ///< has particles at all
 };
@@ -151,8 +184,10 @@ template <class T> __device__ Lane<T> enter(const FlowView<T>& v, const Conditio
     lane.coefficients = lane.table + functions;
     const int warp = static_cast<int>(threadIdx.x / kWarp), inside = static_cast<int>(threadIdx.x % kWarp),
               warps = static_cast<int>(blockDim.x / kWarp);
-    lane.psi =
-        lane.coefficients + 2 * v.coefficients_a_time() + warp * v.conditions * kWarpParticles<T> + inside;
+    const int conditions = v.conditions * kWarpParticles<T>;
+    lane.psi = lane.coefficients + 2 * v.coefficients_a_time() +
+               warp * (conditions + factor_space<T>(v.pairs)) + inside;
+    lane.factors = lane.psi + conditions;
     for (int k = static_cast<int>(threadIdx.x); k < functions; k += static_cast<int>(blockDim.x))
         lane.table[k] = v.table[k];
     lane.first = (static_cast<std::size_t>(blockIdx.x) * static_cast<std::size_t>(warps) +
@@ -204,9 +239,12 @@ __device__ void factors(const FlowView<T>& v, const Lane<T>& lane, int time, Fac
     const T* const from = v.coefficients + static_cast<std::size_t>(time) * static_cast<std::size_t>(size);
     for (int k = static_cast<int>(threadIdx.x); k < size; k += static_cast<int>(blockDim.x)) c[k] = from[k];
     __syncthreads();
-    sum_conditions<T, H>(c, lane.psi, v.first_odd, v.last_odd, e.odd);
+    T sums[kLaneParticles<T>][H];
+    sum_conditions<T, H>(c, lane.psi, v.first_odd, v.last_odd, sums);
+    e.keep(sums, false);
     sum_conditions<T, H>(c + (v.last_odd - v.first_odd) * flow_row<T>(H), lane.psi, v.first_even, v.last_even,
-                         e.even);
+                         sums);
+    e.keep(sums, true);
 }
 
 /// Adds e phi'(z) and lambda e phi(z) of function a for a polynomial on pieces; the slope is in units of t.
@@ -234,7 +272,7 @@ field(const FlowView<T>& v, const T* table, const Factors<T, H>& e, int p, T z, 
 #pragma unroll
         for (int n = 1; n <= 2 * H; ++n) {
             if (n > v.degree) break;
-            const T factor = n % 2 == 1 ? e.odd[p][(n - 1) / 2] : e.even[p][(n - 1) / 2];
+            const T factor = e.value(p, (n - 1) / 2, n % 2 == 0);
             sum = fused(factor, v.root[n] * before, sum);
             decay = fused(v.lambda[n - 1], factor * now, decay);
             const T next = fused(z, now, -(v.root[n] * before)) * (1 / v.root[n + 1]);
@@ -249,11 +287,11 @@ field(const FlowView<T>& v, const T* table, const Factors<T, H>& e, int p, T z, 
         const int piece = static_cast<int>(u < last ? (u > 0 ? u : T{0}) : last); // NaN: the last
         const T t = 2 * (u - static_cast<T>(piece)) - 1;
         const T* c = table + piece;
-#pragma unroll
+#pragma unroll(kTableShared <T> ? H : 1)
         for (int h = 0; h < H; ++h, c += 2 * powers * pieces) {
-            add_function<T, powers>(c, pieces, t, e.odd[p][h], v.lambda[2 * h], sum, decay);
-            add_function<T, powers>(c + powers * pieces, pieces, t, e.even[p][h], v.lambda[2 * h + 1], sum,
-                                    decay);
+            add_function<T, powers>(c, pieces, t, e.value(p, h, false), v.lambda[2 * h], sum, decay);
+            add_function<T, powers>(c + powers * pieces, pieces, t, e.value(p, h, true), v.lambda[2 * h + 1],
+                                    sum, decay);
         }
         sum *= 2 * scale;
     }
@@ -298,7 +336,7 @@ template <class T, int H> __global__ void __launch_bounds__(block_threads, sizeo
 #pragma unroll
     for (int p = 0; p < particles; ++p)
         z[p] = w.z[blockIdx.y * w.particles() + lane.first + p * kWarp], stretch[p] = 1;
-    Factors<T, H> now, next;
+    Factors<T, H> now(lane.factors), next(lane.factors + factor_space<T>(H) / 2);
     factors<T, H>(v, lane, v.steps, now);
     for (int k = v.steps; k > 0; --k) {
         factors<T, H>(v, lane, k - 1, next);
@@ -309,7 +347,7 @@ template <class T, int H> __global__ void __launch_bounds__(block_threads, sizeo
             step<T, H>(v, table, now, next, p, dt, z[p], z[p], slope);
             stretch[p] = stretched(stretch[p], slope);
         }
-        now = next;
+        move(now, next);
     }
     if (!lane.active) return;
 #pragma unroll
@@ -343,7 +381,7 @@ template <class T, int H> __device__ T solve_step(const FlowView<T>& v, const T*
     }
 }
 
-template <class T, int H> __global__ void __launch_bounds__(block_threads, sizeof(T) == 4 ? 2 : 0)
+template <class T, int H> __global__ void __launch_bounds__(block_threads, 2)
     invert_kernel(FlowView<T> v, ReferenceView reference, ConditionalWork<T> w) {
     constexpr int particles = kLaneParticles<T>;
     const Lane<T> lane = enter(v, w);
@@ -356,7 +394,7 @@ template <class T, int H> __global__ void __launch_bounds__(block_threads, sizeo
         const T difference = *target_value(w, n) - w.mean[blockIdx.y * w.particles() + n];
         z[p] = static_cast<T>(static_cast<double>(difference) / v.scale), stretch[p] = 1;
     }
-    Factors<T, H> now, next;
+    Factors<T, H> now(lane.factors), next(lane.factors + factor_space<T>(H) / 2);
     factors<T, H>(v, lane, 0, next);
     for (int k = 1; k <= v.steps; ++k) {
         factors<T, H>(v, lane, k, now);
@@ -364,7 +402,7 @@ template <class T, int H> __global__ void __launch_bounds__(block_threads, sizeo
 #pragma unroll
         for (int p = 0; p < particles; ++p)
             stretch[p] = stretched(stretch[p], solve_step<T, H>(v, table, now, next, p, dt, z[p]));
-        next = now;
+        move(next, now);
     }
     if (!lane.active) return;
 #pragma unroll
@@ -408,7 +446,7 @@ template <class Launch> void with_pairs(int pairs, const Launch& launch) {
 template <class T> std::size_t flow_shared_memory(const FlowView<T>& v, int warps) {
     const int functions = kTableShared<T> && !v.hermite ? 2 * v.pairs * v.powers * v.pieces : 0;
     return static_cast<std::size_t>(functions + 2 * v.coefficients_a_time() +
-                                    warps * v.conditions * kWarpParticles<T>) *
+                                    warps * (v.conditions * kWarpParticles<T> + factor_space<T>(v.pairs))) *
            sizeof(T);
 }
 
