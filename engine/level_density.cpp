@@ -1,6 +1,6 @@
 // level_density.cpp - log q of the levels of a model at given points, on the CPU or the device.
-#include "device_levels.h"
 #include "level_flow.h"
+#include "levels_device.h"
 #include "parallel.h"
 #include "progress.h"
 #include <algorithm>
@@ -33,7 +33,8 @@ void add_log_density_of_levels(const Context& context, const Model& model, size_
                                  ? out[first + p] + log_q[p]
                                  : -std::numeric_limits<double>::infinity();
     };
-    if (const auto device = levels_on_device<double>(context, model.levels, model.dimension(), steps)) {
+    if (const auto device =
+            levels_on_device<double>(context, flows_of(model.levels), model.dimension(), steps)) {
         const size_t at_once = std::min(tiles, std::max((size_t{1} << 22) / d / kScoreTile, size_t{1}));
         Array<double> values(at_once, d * kScoreTile);
         for (size_t tile = 0; tile < tiles; tile += at_once) {

@@ -3,11 +3,11 @@
 #include "../kernels/philox.h"
 #include "../kernels/score.h"
 #include "../kernels/step.h"
-#include "device_levels.h"
 #include "error.h"
 #include "exact_levels.h"
 #include "level_flow.h"
 #include "level_table.h"
+#include "levels_device.h"
 #include "parallel.h"
 #include "progress.h"
 #include "score.h"
@@ -335,20 +335,29 @@ class Sampling::Engine {
         require(options.steps >= 0, ErrorKind::usage,
                 fmt::format("steps: expected at least 1, got {}", options.steps));
         if (!model.blocks.empty()) block_.emplace(context, model, model.blocks.front(), options_);
-        device_levels_ = levels_on_device<float>(context, model.levels, model.dimension(), options.steps);
-        for (const Level& level : model.levels) {
-            levels_.emplace_back();
-            if (device_levels_) continue;
-            levels_.back().emplace(context, level, options.steps);
-            scratch_ = std::max(scratch_, levels_.back()->scratch());
-        }
         if (options.exact_stages) use_exact_levels();
-        tables_.resize(levels_.size());
+        tables_.resize(model.levels.size());
         for (size_t k = 0; k < tables_.size() && options.tables; ++k)
             if (LevelTable::fits(model.levels[k]) && !(exact_ && exact_->draws(k))) {
                 tables_[k].emplace(context, model.levels[k]);
                 table_sites_ += model.levels[k].targets.size();
             }
+        place_levels();
+    }
+
+    /// Where each level is drawn: exact ones by the CPU, the others by the device if it can hold them.
+    void place_levels() {
+        std::vector<DeviceLevel> sources;
+        for (size_t k = 0; k < tables_.size(); ++k)
+            sources.push_back(
+                {&model_.levels[k], tables_[k] ? &*tables_[k] : nullptr, exact_ && exact_->draws(k)});
+        device_levels_ = levels_on_device<float>(context_, sources, model_.dimension(), options_.steps);
+        for (const DeviceLevel& source : sources) {
+            levels_.emplace_back();
+            if (device_levels_ || source.table || source.left_out) continue;
+            levels_.back().emplace(context_, *source.level, options_.steps);
+            scratch_ = std::max(scratch_, levels_.back()->scratch());
+        }
     }
 
     void use_exact_levels() {
@@ -394,9 +403,7 @@ class Sampling::Engine {
     /// All levels one after another: on the device those that it has the laws of.
     void draw_levels(Batch& batch) {
         const size_t levels = levels_.size();
-        const auto on_device = [&](size_t k) {
-            return device_levels_ && !tables_[k] && !(exact_ && exact_->draws(k));
-        };
+        const auto on_device = [&](size_t k) { return device_levels_ && !(exact_ && exact_->draws(k)); };
         for (size_t first = 0, last = 0; first < levels; first = last) {
             while (last < levels && on_device(last) == on_device(first)) ++last;
             if (on_device(first)) {

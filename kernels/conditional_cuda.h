@@ -82,6 +82,11 @@ template <class T> struct FlowView {
 template <class T> int flow_warps(const FlowView<T>& flow, std::size_t shared_memory);
 template <class T> std::size_t flow_shared_memory(const FlowView<T>& flow, int warps);
 
+/// Bytes a block that describe_conditions() needs at least.
+constexpr std::size_t describe_shared_memory(int powers) {
+    return 32 * static_cast<std::size_t>(powers) * sizeof(double);
+}
+
 /// Some targets of one level, for all particles of a batch. Particles come in tiles of kScoreTile.
 template <class T> struct ConditionalWork {
     std::size_t tiles;

@@ -1,9 +1,10 @@
 // test_cuda_levels.cpp - levels on the device: against a naive oracle, and against the CPU's flows.
 #include "cases.h"
 #include "device_cases.h"
-#include "engine/device_levels.h"
 #include "engine/fit.h"
 #include "engine/level_flow.h"
+#include "engine/level_table.h"
+#include "engine/levels_device.h"
 #include "engine/sampler.h"
 #include "engine/transfer_matrix.h"
 #include "tolerance.h"
@@ -139,7 +140,7 @@ double oracle_draw(const Level& level, double l, double r, double z, double& log
     return mean + level.scale * z;
 }
 
-double& at(Array<double>& x, size_t n, int column) {
+template <class T> T& at(Array<T>& x, size_t n, int column) {
     return x(n / kScoreTile, static_cast<size_t>(column) * kScoreTile + n % kScoreTile);
 }
 
@@ -181,7 +182,7 @@ TEST_P(CudaLevels, DensitiesAreThoseOfTheOracle) {
                         -1.5 + 3 * std::fmod(0.37 * static_cast<double>(n) + 0.21 * level.targets[k], 1);
                     at(x, n, level.targets[k]) = oracle_draw(level, value(0), value(1), z, expected[n]);
                 }
-        DeviceLevels<double>(context(), levels, columns, 0).evaluate(1, x.data(), found.data());
+        DeviceLevels<double>(context(), flows_of(levels), columns, 0).evaluate(1, x.data(), found.data());
         size_t finite = 0;
         for (size_t n = 0; n < kScoreTile; ++n) {
             if (!std::isfinite(expected[n])) continue; // folded: neither has an inverse
@@ -213,7 +214,7 @@ template <class T> Drawn<T> on_cpu(const std::vector<Level>& levels, size_t tile
 template <class T> Drawn<T> on_device(const Context& context, const std::vector<Level>& levels, size_t tiles,
                                       std::uint64_t first) {
     Drawn<T> out(tiles);
-    DeviceLevels<T>(context, levels, columns, 0)
+    DeviceLevels<T>(context, flows_of(levels), columns, 0)
         .draw(0, levels.size(), 5, first, tiles, out.x.data(), out.log_q.data());
     return out;
 }
@@ -252,7 +253,8 @@ TEST_P(CudaLevels, DensitiesAreThoseOfTheCpu) {
                 flow.evaluate(drawn.x.row(tile), &expected[tile * kScoreTile],
                               reinterpret_cast<std::byte*>(space.data()));
         }
-        DeviceLevels<double>(context(), levels, columns, 0).evaluate(2, drawn.x.data(), found.data());
+        DeviceLevels<double>(context(), flows_of(levels), columns, 0)
+            .evaluate(2, drawn.x.data(), found.data());
         for (size_t n = 0; n < found.size(); ++n) {
             ASSERT_EQ(std::isfinite(found[n]), std::isfinite(expected[n])) << shape.name << ' ' << n;
             if (std::isfinite(found[n])) {
@@ -267,12 +269,68 @@ TEST_P(CudaLevels, FloatDensitiesAreThoseOfTheirDraws) {
         const std::vector<Level> levels = make_levels(shape);
         const Drawn<float> drawn = on_device<float>(context(), levels, 2, 0);
         std::vector<double> found(2 * kScoreTile, 0);
-        DeviceLevels<float>(context(), levels, columns, 0).evaluate(2, drawn.x.data(), found.data());
+        DeviceLevels<float>(context(), flows_of(levels), columns, 0)
+            .evaluate(2, drawn.x.data(), found.data());
         // Newton's method stops at 1e-6 of |z| + 1 in each step.
         const double bound = log_density_of(trajectory<float>(20, 3, 4) + 20 * 1e-6, columns);
         for (size_t n = 0; n < found.size(); ++n)
             ASSERT_NEAR(found[n], drawn.log_q[n], bound) << shape.name << ' ' << n;
     }
+}
+
+/// Tables: the same bits, but for a float ulp here and there where a multiply-add is fused on one side only;
+/// seldom (once in 2^20) that decides between two rows of a table, and then the draw is another one of the
+/// same law.
+TEST_P(CudaLevels, TablesDrawWhatTheyDrawOnTheCpu) {
+    const std::vector<Level> levels = make_levels(shapes[0]);
+    const Context cpu({.device = Device::cpu, .threads = 1});
+    std::vector<LevelTable> tables;
+    for (const Level& level : levels) tables.emplace_back(cpu, level);
+    std::vector<DeviceLevel> sources = flows_of(levels);
+    for (size_t k = 0; k < 3; ++k) sources[k].table = &tables[k];
+    EXPECT_TRUE(DeviceLevels<float>::fits(context(), sources[2]));
+    EXPECT_FALSE(DeviceLevels<float>::fits(context(), {&levels[3], &tables[3]})); // 6 is given 5
+    const size_t tiles = 9;
+    Drawn<float> found(tiles), expected(tiles);
+    DeviceLevels<float>(context(), sources, columns, 0)
+        .draw(0, 3, 5, 70, tiles, found.x.data(), found.log_q.data());
+    for (size_t tile = 0; tile < tiles; ++tile)
+        for (size_t k = 0; k < 3; ++k)
+            tables[k].draw({5, Stream::table_draw, 70 + tile * kScoreTile, 0, 0}, expected.x.row(tile),
+                           &expected.log_q[tile * kScoreTile]);
+    size_t others = 0;
+    for (size_t n = 0; n < found.log_q.size(); ++n) {
+        bool same = std::abs(found.log_q[n] - expected.log_q[n]) < 1e-4;
+        for (int j = 0; j < 5; ++j) same &= std::abs(at(found.x, n, j) - at(expected.x, n, j)) < 1e-4f;
+        others += !same;
+    }
+    EXPECT_LE(others, 1u);
+}
+
+/// Logarithms are taken of products of eight densities, however many targets the memory holds.
+TEST_P(CudaLevels, TablesOfManyTargetsDoNotDependOnTheMemory) {
+    Level level = make_levels(shapes[0])[1];
+    const size_t width = 21, tiles = 5;
+    level.targets.resize(width - 1), level.neighbours.assign(2 * (width - 1), 0);
+    std::iota(level.targets.begin(), level.targets.end(), 1);
+    const LevelTable table(Context({.device = Device::cpu, .threads = 1}), level);
+    const DeviceLevel source{&level, &table};
+    const auto draw = [&](const Context& on) {
+        std::pair<Array<float>, std::vector<double>> out;
+        out.first = Array<float>(tiles, width * kScoreTile);
+        std::fill(out.first.begin(), out.first.end(), 0.4f), out.second.assign(tiles * kScoreTile, 0);
+        const DeviceLevels<float> levels(on, {&source, 1}, static_cast<int>(width), 0);
+        levels.draw(0, 1, 5, 0, tiles, out.first.data(), out.second.data());
+        return out;
+    };
+    const auto whole = draw(context()), parts = draw(cases::device_context(620 << 10));
+    EXPECT_TRUE(cases::same_bytes(parts.first, whole.first));
+    EXPECT_TRUE(cases::same_bytes(parts.second, whole.second));
+    Array<float> x(1, width * kScoreTile);
+    std::vector<double> log_q(kScoreTile, 0);
+    std::fill(x.begin(), x.end(), 0.4f);
+    table.draw({5, Stream::table_draw, 64, 0, 0}, x.data(), log_q.data());
+    for (size_t n = 0; n < kScoreTile; ++n) EXPECT_NEAR(log_q[n], whole.second[kScoreTile + n], 1e-4) << n;
 }
 
 /// Ten thousand particles, in one launch a level and in as many batches as a small memory needs.

@@ -1,7 +1,9 @@
-#include "device_levels.h"
+#include "levels_device.h"
 #include "../kernels/conditional_cuda.h"
+#include "../kernels/table_cuda.h"
 #include "error.h"
 #include "level_flow.h"
+#include "level_table.h"
 #include "stationary.h"
 #include <algorithm>
 #include <cmath>
@@ -119,6 +121,30 @@ DeviceFlow<T> device_flow(DeviceState& device, const kernels::ConditionalPlan<T>
     return to;
 }
 
+/// kernels::LawTable on the device.
+struct DeviceTable {
+    DeviceArray<kernels::LawTable::Entry> predictor, entries;
+    DeviceArray<kernels::LawTable::Group> groups;
+    DeviceArray<float> density;
+    DeviceArray<std::int32_t> cumulative;
+    cuda::TableView view{};
+};
+
+DeviceTable device_table(DeviceState& device, const kernels::LawTable& from) {
+    DeviceTable to;
+    cuda::TableView& v = to.view;
+    v.axis_count = static_cast<int>(from.axes.size());
+    std::copy(from.axes.begin(), from.axes.end(), v.axes);
+    v.predictor_count = static_cast<int>(from.predictor.size());
+    v.intercept = from.intercept, v.scale = from.scale, v.lo = from.lo, v.h = from.h;
+    to.predictor = upload(device, from.predictor), v.predictor = to.predictor.data();
+    to.entries = upload(device, from.entries), v.entries = to.entries.data();
+    to.groups = upload(device, from.groups), v.groups = to.groups.data();
+    to.density = upload(device, from.density), v.density = to.density.data();
+    to.cumulative = upload(device, from.cumulative), v.cumulative = to.cumulative.data();
+    return to;
+}
+
 /// A reference's law on the device.
 struct DeviceReference {
     DeviceArray<double> density, cumulative;
@@ -158,21 +184,35 @@ template <class T> struct DeviceLevels<T>::Law {
     DeviceConditions conditions;
     DeviceFlow<T> flow;
     DeviceReference reference;
+    DeviceTable table;
     DeviceArray<int> targets, neighbours;
+    bool tabulated = false;
     int slots = 0, warps = 0;
-    size_t together = 1; ///< so many targets can be drawn at the same time
+    size_t fewest = 1, together = 1; ///< so many targets must, and can, be drawn at the same time
 
     /// Of one tile at one target.
     size_t work_bytes() const {
-        return kScoreTile * (sizeof(double) + sizeof(T) * (2 + static_cast<size_t>(flow.view.conditions)));
+        const size_t numbers = tabulated ? 0 : 2 + static_cast<size_t>(flow.view.conditions);
+        return kScoreTile * (sizeof(double) + sizeof(T) * numbers);
     }
-};
-
-/// What lies on the device for some tiles, and the numbers of some targets there.
-template <class T> struct DeviceLevels<T>::Batch {
-    DeviceArray<T> x;
-    DeviceArray<double> log_density;
-    DeviceArray<std::byte> space;
+    /// So many of its targets at a time for so many tiles in this much memory, without a change of the
+    /// results.
+    size_t targets_in(size_t bytes, size_t tiles) const {
+        const size_t most = std::clamp<size_t>(bytes / (work_bytes() * tiles), fewest, together);
+        return most == targets.size() ? most : most / fewest * fewest;
+    }
+    /// Targets first .. first + count, their numbers in `space`.
+    cuda::ConditionalWork<T> work(size_t first, size_t count, std::byte* space, T* x, size_t tiles,
+                                  int columns) const {
+        cuda::ConditionalWork<T> w{};
+        w.tiles = tiles, w.columns = columns, w.slots = slots, w.x = x;
+        w.targets = static_cast<int>(count), w.target = targets.data() + first;
+        w.neighbours = neighbours.data() + first * static_cast<size_t>(slots);
+        const size_t numbers = count * w.particles();
+        w.part = reinterpret_cast<double*>(space);
+        w.mean = reinterpret_cast<T*>(w.part + numbers), w.z = w.mean + numbers, w.psi = w.z + numbers;
+        return w;
+    }
 };
 
 /// Levels of tiles.
@@ -183,85 +223,92 @@ template <class T> struct DeviceLevels<T>::Run {
     double* log_density;
 };
 
-template <class T> bool DeviceLevels<T>::fits(const Context& context, const Level& level) {
-    if (static_cast<size_t>(level.degree) > kernels::kMaxDegree) return false;
-    Level one = level; // coefficients of every time are as large
-    const auto plan = conditional_plan<T>(one, 1);
-    return cuda::flow_warps(flow_view(plan), context.device_state().properties().shared_memory_a_block) > 0 &&
-           static_cast<size_t>(plan.powers) * 32 * sizeof(double) <=
-               context.device_state().properties().shared_memory_a_block;
+/// What lies on the device for some tiles, and the numbers of some targets there.
+template <class T> struct DeviceLevels<T>::Batch {
+    size_t tiles; ///< at a time
+    DeviceArray<T> x;
+    DeviceArray<double> log_density;
+    DeviceArray<std::byte> space;
+
+    Batch(DeviceState& device, const Run& run, size_t tile_values, const std::vector<Law>& laws) {
+        size_t least = 0,
+               most = 0; // bytes a tile: as few targets as possible of any level; all of the largest
+        for (size_t k = run.first_level; k < run.last_level; ++k) {
+            least = std::max(least, laws[k].work_bytes() * laws[k].fewest);
+            most = std::max(most, laws[k].work_bytes() * laws[k].together);
+        }
+        const size_t state = tile_values * sizeof(T) + kScoreTile * sizeof(double),
+                     left = device.memory_left();
+        tiles = std::clamp<size_t>(left / (state + least), 1, run.tiles);
+        const size_t beside = left - std::min(left, state * tiles);
+        x = {device, tiles * tile_values, "samples"};
+        log_density = {device, tiles * kScoreTile, "log q"};
+        space = {device, std::max(least * tiles, std::min({beside, most * tiles, least * kEnough})),
+                 "working space of levels"};
+    }
+};
+
+template <class T> bool DeviceLevels<T>::fits(const Context& context, const DeviceLevel& level) {
+    if (level.table) return independent(*level.level);
+    if (cuda::flow_pairs(level.level->degree) == 0) return false;
+    const auto plan = conditional_plan<T>(*level.level, 1); // coefficients of every time are as large
+    const size_t shared = context.device_state().properties().shared_memory_a_block;
+    return cuda::flow_warps(flow_view(plan), shared) > 0 &&
+           cuda::describe_shared_memory(plan.powers) <= shared;
 }
 
-template <class T>
-DeviceLevels<T>::DeviceLevels(const Context& context, std::span<const Level> levels, int columns, int steps)
+template <class T> DeviceLevels<T>::DeviceLevels(const Context& context, std::span<const DeviceLevel> levels,
+                                                 int columns, int steps)
     : context_(context), columns_(columns) {
     DeviceState& device = context.device_state();
-    for (const Level& level : levels) {
-        const auto plan = conditional_plan<T>(level, steps);
-        Law law;
+    for (const auto& [level, table, left_out] : levels) {
+        Law& law = laws_.emplace_back();
+        if (left_out) continue;
+        law.targets = upload(device, level->targets), law.neighbours = upload(device, level->neighbours);
+        law.slots = level->slots, law.tabulated = table != nullptr;
+        law.together = independent(*level) ? std::min(level->targets.size(), kMostTargets) : 1;
+        if (table) {
+            law.table = device_table(device, table->law());
+            law.fewest = std::min<size_t>(cuda::kTableProduct, law.together);
+            continue;
+        }
+        const auto plan = conditional_plan<T>(*level, steps);
         law.conditions = device_conditions(device, plan);
-        law.flow = device_flow(device, plan, level.scale);
-        law.reference = device_reference<T>(device, level.family);
-        law.targets = upload(device, level.targets), law.neighbours = upload(device, level.neighbours);
-        law.slots = level.slots;
-        law.together = independent(level) ? std::min(level.targets.size(), kMostTargets) : 1;
+        law.flow = device_flow(device, plan, level->scale);
+        law.reference = device_reference<T>(device, level->family);
         law.warps = cuda::flow_warps(law.flow.view, device.properties().shared_memory_a_block);
         require(law.warps > 0, ErrorKind::usage,
-                fmt::format("level {}: its basis does not fit into the device's shared memory", level.name));
-        laws_.push_back(std::move(law));
+                fmt::format("level {}: its basis does not fit into the device's shared memory", level->name));
     }
 }
 template <class T> DeviceLevels<T>::~DeviceLevels() = default;
 template <class T> DeviceLevels<T>::DeviceLevels(DeviceLevels&&) noexcept = default;
 
-/// Calls work(law, conditional work, first tile) for the targets of every level, batch after batch.
+/// Calls work(law, conditional work, first tile, log q on the device or null) for the targets of every level,
+/// batch after batch.
 template <class T> template <class Work> void DeviceLevels<T>::run(const Run& all, const Work& work) const {
     if (all.tiles == 0 || all.first_level == all.last_level) return;
-    DeviceState& device = context_.device_state();
-    const DeviceStream stream = device.compute_stream();
-    const size_t tile_values = static_cast<size_t>(columns_) * kScoreTile,
-                 tile_bytes = tile_values * sizeof(T) + kScoreTile * sizeof(double);
-    size_t one = 0, most = 0; // of a tile: one target of any level; all of the largest level
-    for (size_t k = all.first_level; k < all.last_level; ++k) {
-        const size_t bytes = laws_[k].work_bytes();
-        one = std::max(one, bytes), most = std::max(most, bytes * laws_[k].together);
-    }
-    const size_t left = device.memory_left(),
-                 at_once = std::clamp<size_t>(left / (tile_bytes + one), 1, all.tiles), least = one * at_once,
-                 beside = left - std::min(left, at_once * tile_bytes);
-    Batch batch{{device, at_once * tile_values, "samples"},
-                {device, at_once * kScoreTile, "log q"},
-                {device, std::max(least, std::min({beside, most * at_once, one * kEnough})),
-                 "working space of levels"}};
-    for (size_t tile = 0; tile < all.tiles; tile += at_once) {
-        const size_t tiles = std::min(at_once, all.tiles - tile);
+    const DeviceStream stream = context_.device_state().compute_stream();
+    const size_t tile_values = static_cast<size_t>(columns_) * kScoreTile;
+    Batch batch(context_.device_state(), all, tile_values, laws_);
+    double* const log_q = all.log_density ? batch.log_density.data() : nullptr;
+    for (size_t tile = 0; tile < all.tiles; tile += batch.tiles) {
+        const size_t tiles = std::min(batch.tiles, all.tiles - tile);
         batch.x.upload(stream, {all.from + tile * tile_values, tiles * tile_values});
-        if (all.log_density)
+        if (log_q)
             batch.log_density.upload(stream, {all.log_density + tile * kScoreTile, tiles * kScoreTile});
         for (size_t k = all.first_level; k < all.last_level; ++k) {
             const Law& law = laws_[k];
-            const size_t targets = law.targets.size(),
-                         together = std::clamp<size_t>(batch.space.size() / (law.work_bytes() * tiles), 1,
-                                                       law.together);
+            const size_t targets = law.targets.size(), together = law.targets_in(batch.space.size(), tiles);
             for (size_t first = 0; first < targets; first += together) {
-                cuda::ConditionalWork<T> w{};
-                w.tiles = tiles, w.columns = columns_, w.slots = law.slots;
-                w.targets = static_cast<int>(std::min(together, targets - first));
-                w.target = law.targets.data() + first;
-                w.neighbours = law.neighbours.data() + first * static_cast<size_t>(law.slots);
-                w.x = batch.x.data();
-                const size_t numbers = static_cast<size_t>(w.targets) * w.particles();
-                w.part = reinterpret_cast<double*>(batch.space.data());
-                w.mean = reinterpret_cast<T*>(w.part + numbers), w.z = w.mean + numbers,
-                w.psi = w.z + numbers;
-                if (!all.log_density) w.part = nullptr;
-                work(law, w, tile);
-                if (w.part)
-                    cuda::add_parts(stream, w.targets, w.particles(), w.part, batch.log_density.data());
+                auto w = law.work(first, std::min(together, targets - first), batch.space.data(),
+                                  batch.x.data(), tiles, columns_);
+                if (!log_q) w.part = nullptr;
+                work(law, w, tile, log_q);
             }
         }
         if (all.to) batch.x.download(stream, {all.to + tile * tile_values, tiles * tile_values});
-        if (all.log_density)
+        if (log_q)
             batch.log_density.download(stream, {all.log_density + tile * kScoreTile, tiles * kScoreTile});
         cuda::synchronize(stream);
         if (context_.interrupt_signal()) return;
@@ -273,19 +320,29 @@ template <class T> void DeviceLevels<T>::draw(size_t first_level, size_t last_le
                                               double* log_density) const {
     const DeviceStream stream = context_.device_state().compute_stream();
     run({first_level, last_level, tiles, x, x, log_density},
-        [&](const Law& law, const cuda::ConditionalWork<T>& work, size_t tile) {
+        [&](const Law& law, const cuda::ConditionalWork<T>& work, size_t tile, double* log_q) {
+            const std::uint64_t sample = first + tile * kScoreTile;
+            if constexpr (std::is_same_v<T, float>)
+                if (law.tabulated) {
+                    cuda::draw_from_table(stream, law.table.view, seed, sample, work);
+                    if (log_q)
+                        cuda::add_log_products(stream, work.targets, work.particles(), work.part, log_q);
+                    return;
+                }
             cuda::describe_conditions(stream, law.conditions.view, work);
-            cuda::start_flow(stream, law.reference.view, seed, first + tile * kScoreTile, work);
+            cuda::start_flow(stream, law.reference.view, seed, sample, work);
             cuda::generate_flow(stream, law.flow.view, law.warps, work);
+            if (log_q) cuda::add_parts(stream, work.targets, work.particles(), work.part, log_q);
         });
 }
 
 template <class T> void DeviceLevels<T>::evaluate(size_t tiles, const T* x, double* log_density) const {
     const DeviceStream stream = context_.device_state().compute_stream();
     run({0, laws_.size(), tiles, x, nullptr, log_density},
-        [&](const Law& law, const cuda::ConditionalWork<T>& work, size_t) {
+        [&](const Law& law, const cuda::ConditionalWork<T>& work, size_t, double* log_q) {
             cuda::describe_conditions(stream, law.conditions.view, work);
             cuda::invert_flow(stream, law.flow.view, law.warps, law.reference.view, work);
+            cuda::add_parts(stream, work.targets, work.particles(), work.part, log_q);
         });
 }
 

@@ -1,4 +1,4 @@
-// device_levels.h - the levels of a model on the device: every level of a batch there, one after another
+// levels_device.h - the levels of a model on the device: every level of a batch there, one after another
 // (private).
 #pragma once
 #include "../kernels/device.h"
@@ -13,14 +13,25 @@
 
 namespace dynkin {
 
-/// The twin of LevelFlow<T>, for many tiles at a time. Coordinates stand as x[tile][column][particle], tiles
-/// of kScoreTile particles, in the units of the data. To be used where context.device() is cuda.
+class LevelTable;
+
+/// One level of a model, and how it is to be drawn.
+struct DeviceLevel {
+    const Level* level;
+    const LevelTable* table = nullptr; ///< from this one (T = float), else by the flow
+    bool left_out = false;             ///< not at all: its place is kept
+};
+
+/// The twin of LevelFlow<T> and of LevelTable, for many tiles at a time. Coordinates stand as
+/// x[tile][column][particle], tiles of kScoreTile particles, in the units of the data. To be used where
+/// context.device() is cuda.
 template <class T> class DeviceLevels {
   public:
-    /// Whether the device can hold the flow: its basis of conditions fits into the shared memory of a block.
-    static bool fits(const Context& context, const Level& level);
+    /// Whether the level can be drawn there: the basis of conditions of a flow fits into the shared memory of
+    /// a block; the targets of a table are not neighbours of one another.
+    static bool fits(const Context& context, const DeviceLevel& level);
     /// Uploads the laws of all levels. steps 0: each level's own. `columns`: of a tile.
-    DeviceLevels(const Context& context, std::span<const Level> levels, int columns, int steps);
+    DeviceLevels(const Context& context, std::span<const DeviceLevel> levels, int columns, int steps);
     ~DeviceLevels();
     DeviceLevels(DeviceLevels&&) noexcept;
 
@@ -46,15 +57,23 @@ template <class T> class DeviceLevels {
 };
 
 /// The levels on the device; null where there is none, or where it cannot hold all of them: then the CPU's
-/// LevelFlow is to be used.
+/// LevelFlow and LevelTable are to be used.
 template <class T> std::shared_ptr<DeviceLevels<T>>
-levels_on_device(const Context& context, std::span<const Level> levels, int columns, int steps) {
+levels_on_device(const Context& context, std::span<const DeviceLevel> levels, int columns, int steps) {
     if constexpr (built_with_cuda)
         if (context.device() == Device::cuda && !levels.empty() &&
-            std::all_of(levels.begin(), levels.end(),
-                        [&](const Level& level) { return DeviceLevels<T>::fits(context, level); }))
+            std::all_of(levels.begin(), levels.end(), [&](const DeviceLevel& level) {
+                return level.left_out || DeviceLevels<T>::fits(context, level);
+            }))
             return std::make_shared<DeviceLevels<T>>(context, levels, columns, steps);
     return nullptr;
+}
+
+/// All of them by their flows.
+inline std::vector<DeviceLevel> flows_of(std::span<const Level> levels) {
+    std::vector<DeviceLevel> out;
+    for (const Level& level : levels) out.push_back({&level});
+    return out;
 }
 
 } // namespace dynkin
