@@ -1,7 +1,7 @@
 #include "level_fit.h"
 #include "../kernels/moments.h"
 #include "error.h"
-#include "level_flow.h"
+#include "level_trial.h"
 #include "parallel.h"
 #include "piecewise.h"
 #include "solve.h"
@@ -507,68 +507,6 @@ void solve_level(const Context& context, const LevelMoments& moments, double rid
         report.ridges_raised += status[node].raised > 0;
         report.condition = std::max(report.condition, status[node].condition);
     }
-}
-
-/// The level alone, as a model of pairs: target in row 0, slots in the rows after it.
-Level pair_level(Level level) {
-    level.targets = {0}, level.neighbours.resize(static_cast<size_t>(level.slots));
-    std::iota(level.neighbours.begin(), level.neighbours.end(), 1);
-    return level;
-}
-
-/// Half as many steps more until the discrete map is monotone at all of 16384 draws given conditions of the
-/// data.
-void choose_steps(const Context& context, const LevelPairs& pairs, Level& level) {
-    using kernels::kScoreTile;
-    const size_t tiles = 256, rows = pairs.values.rows();
-    for (;; level.steps += level.steps / 2) {
-        const Level alone = pair_level(level);
-        const LevelFlow<float> flow(context, alone, 0);
-        std::vector<char> fails(tiles, 0);
-        const size_t scratch = flow.scratch() / sizeof(float);
-        Array<float> space(static_cast<size_t>(context.threads()),
-                           (scratch + rows * kScoreTile + 15) / 16 * 16);
-        parallel_for(context.threads(), tiles, [&](size_t tile, size_t thread) {
-            std::byte* const work = reinterpret_cast<std::byte*>(space.row(thread));
-            float* const x = space.row(thread) + scratch;
-            for (size_t k = 1; k < rows; ++k)
-                for (size_t q = 0; q < kScoreTile; ++q)
-                    x[k * kScoreTile + q] =
-                        pairs.values(k, (tile * kScoreTile + q) * pairs.size() / (tiles * kScoreTile));
-            double log_q[kScoreTile] = {};
-            flow.draw(0, tile * kScoreTile, x, log_q, work);
-            for (double value : log_q) fails[tile] |= !std::isfinite(value);
-        });
-        if (level.steps >= 256 || std::none_of(fails.begin(), fails.end(), [](char f) { return f != 0; }))
-            return;
-    }
-}
-
-/// Mean log q of at most `most` held-out pairs; where log q is not finite, -50.
-double heldout_likelihood(const Context& context, const Level& level, const LevelPairs& pairs, size_t most) {
-    using kernels::kScoreTile;
-    const Level alone = pair_level(level);
-    const LevelFlow<float> flow(context, alone, 0);
-    const size_t available = pairs.size() - pairs.train, count = std::min(most, available),
-                 tiles = (count + kScoreTile - 1) / kScoreTile, rows = pairs.values.rows();
-    std::vector<double> total(tiles, 0);
-    const size_t scratch = flow.scratch() / sizeof(float);
-    Array<float> space(static_cast<size_t>(context.threads()), (scratch + rows * kScoreTile + 15) / 16 * 16);
-    parallel_for(context.threads(), tiles, [&](size_t tile, size_t thread) {
-        std::byte* const work = reinterpret_cast<std::byte*>(space.row(thread));
-        float* const x = space.row(thread) + scratch;
-        const size_t used = std::min<size_t>(kScoreTile, count - tile * kScoreTile);
-        for (size_t k = 0; k < rows; ++k)
-            for (size_t q = 0; q < kScoreTile; ++q) {
-                const size_t n = tile * kScoreTile + std::min(q, used - 1);
-                x[k * kScoreTile + q] = pairs.values(k, pairs.train + n * available / count);
-            }
-        double log_q[kScoreTile] = {};
-        flow.evaluate(x, log_q, work);
-        for (size_t q = 0; q < used; ++q)
-            total[tile] += std::isfinite(log_q[q]) ? std::max(log_q[q], -50.0) : -50.0;
-    });
-    return std::accumulate(total.begin(), total.end(), 0.0) / static_cast<double>(count);
 }
 
 /// The pairs at regular distances, at most so many of them for training; all that are held out.

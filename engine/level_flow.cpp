@@ -12,9 +12,7 @@ namespace dynkin {
 using kernels::kScoreTile;
 using std::size_t;
 
-namespace {
-
-template <class T> kernels::ConditionalPlan<T> make_plan(const Level& level, int steps) {
+template <class T> kernels::ConditionalPlan<T> conditional_plan(const Level& level, int steps) {
     kernels::ConditionalPlan<T> plan;
     using Plan = kernels::ConditionalPlan<T>;
     const size_t features = level.descriptors.size();
@@ -67,10 +65,8 @@ template <class T> kernels::ConditionalPlan<T> make_plan(const Level& level, int
     return plan;
 }
 
-} // namespace
-
 template <class T> LevelFlow<T>::LevelFlow(const Context& context, const Level& level, int steps)
-    : level_(level), plan_(make_plan<T>(level, steps)),
+    : level_(level), plan_(conditional_plan<T>(level, steps)),
       kernels_(kernels::conditional_kernels<T>(context.isa())) {
     if (level.family.kind == ReferenceKind::fitted) law_.emplace(level.family);
     space_ = kScoreTile * ((2 + level.conditions()) * sizeof(T) + sizeof(double)) +
@@ -157,6 +153,8 @@ template <class T> void LevelFlow<T>::evaluate(const T* x, double* log_density, 
     }
 }
 
+template kernels::ConditionalPlan<float> conditional_plan(const Level&, int);
+template kernels::ConditionalPlan<double> conditional_plan(const Level&, int);
 template class LevelFlow<float>;
 template class LevelFlow<double>;
 

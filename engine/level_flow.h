@@ -11,6 +11,9 @@
 
 namespace dynkin {
 
+/// The level's conditions and flow in this many steps (0: the level's own), for the kernels.
+template <class T> kernels::ConditionalPlan<T> conditional_plan(const Level& level, int steps);
+
 /// Coordinates stand as x[column][particle] in tiles of kScoreTile particles, in the units of the data.
 template <class T> class LevelFlow {
   public:
@@ -43,5 +46,10 @@ template <class T> class LevelFlow {
     std::optional<StationaryLaw> law_;
     std::size_t space_ = 0;
 };
+
+/// out[n] += log q of all levels of the model at the rows x (count x dimension); -inf where it is not finite.
+/// steps 0: each level's own. On the context's device. Throws Interrupted after a signal.
+void add_log_density_of_levels(const Context& context, const Model& model, std::size_t count, const double* x,
+                               int steps, double* out);
 
 } // namespace dynkin

@@ -7,6 +7,7 @@
 #include "exact_levels.h"
 #include "level_flow.h"
 #include "level_table.h"
+#include "levels_device.h"
 #include "parallel.h"
 #include "progress.h"
 #include "score.h"
@@ -334,17 +335,29 @@ class Sampling::Engine {
         require(options.steps >= 0, ErrorKind::usage,
                 fmt::format("steps: expected at least 1, got {}", options.steps));
         if (!model.blocks.empty()) block_.emplace(context, model, model.blocks.front(), options_);
-        for (const Level& level : model.levels) {
-            levels_.emplace_back(context, level, options.steps);
-            scratch_ = std::max(scratch_, levels_.back().scratch());
-        }
         if (options.exact_stages) use_exact_levels();
-        tables_.resize(levels_.size());
+        tables_.resize(model.levels.size());
         for (size_t k = 0; k < tables_.size() && options.tables; ++k)
             if (LevelTable::fits(model.levels[k]) && !(exact_ && exact_->draws(k))) {
                 tables_[k].emplace(context, model.levels[k]);
                 table_sites_ += model.levels[k].targets.size();
             }
+        place_levels();
+    }
+
+    /// Where each level is drawn: exact ones by the CPU, the others by the device if it can hold them.
+    void place_levels() {
+        std::vector<DeviceLevel> sources;
+        for (size_t k = 0; k < tables_.size(); ++k)
+            sources.push_back(
+                {&model_.levels[k], tables_[k] ? &*tables_[k] : nullptr, exact_ && exact_->draws(k)});
+        device_levels_ = levels_on_device<float>(context_, sources, model_.dimension(), options_.steps);
+        for (const DeviceLevel& source : sources) {
+            levels_.emplace_back();
+            if (device_levels_ || source.table || source.left_out) continue;
+            levels_.back().emplace(context_, *source.level, options_.steps);
+            scratch_ = std::max(scratch_, levels_.back()->scratch());
+        }
     }
 
     void use_exact_levels() {
@@ -387,8 +400,25 @@ class Sampling::Engine {
     int steps() const { return options_.steps ? options_.steps : model_.default_steps; }
     size_t runaways() const { return flagged_ + (block_ ? block_->runaways() : 0); }
 
-    /// All levels one after another, each tile by itself.
+    /// All levels one after another: on the device those that it has the laws of.
     void draw_levels(Batch& batch) {
+        const size_t levels = levels_.size();
+        const auto on_device = [&](size_t k) { return device_levels_ && !(exact_ && exact_->draws(k)); };
+        for (size_t first = 0, last = 0; first < levels; first = last) {
+            while (last < levels && on_device(last) == on_device(first)) ++last;
+            if (on_device(first)) {
+                if constexpr (built_with_cuda)
+                    device_levels_->draw(first, last, options_.seed, batch.first, batch.tiles(),
+                                         batch.x.data(), batch.log_density.data());
+            } else
+                draw_levels(batch, first, last);
+            if (progress_.interrupted()) progress_.throw_interrupted();
+        }
+        progress_.set(batch.first + batch.count);
+    }
+
+    /// Levels on the CPU, each tile by itself.
+    void draw_levels(Batch& batch, size_t first_level, size_t last_level) {
         Array<double> space(static_cast<size_t>(context_.threads()), scratch_ / sizeof(double));
         std::atomic<size_t> done{0};
         parallel_for(context_.threads(), batch.tiles(), [&](size_t tile, size_t thread) {
@@ -396,19 +426,18 @@ class Sampling::Engine {
             double* log_q = batch.log_density.size() ? batch.log_density.row(tile) : nullptr;
             const std::uint64_t first = batch.first + tile * kScoreTile;
             std::byte* const work = reinterpret_cast<std::byte*>(space.row(thread));
-            for (size_t k = 0; k < levels_.size(); ++k) {
+            for (size_t k = first_level; k < last_level; ++k) {
                 if (exact_ && exact_->draws(k))
                     exact_->draw(k, options_.seed, first, batch.x.row(tile), log_q, work);
                 else if (tables_[k])
                     tables_[k]->draw({options_.seed, Stream::table_draw, first, 0, 0}, batch.x.row(tile),
                                      log_q);
                 else
-                    levels_[k].draw(options_.seed, first, batch.x.row(tile), log_q, work);
+                    levels_[k]->draw(options_.seed, first, batch.x.row(tile), log_q, work);
             }
             done += kScoreTile;
-            if (thread == 0) progress_.set(batch.first + done);
+            if (thread == 0 && last_level == levels_.size()) progress_.set(batch.first + done);
         });
-        if (progress_.interrupted()) progress_.throw_interrupted();
     }
 
     /// A batch as rows of the columns of the data file; integers again where the data were dequantised.
@@ -434,7 +463,8 @@ class Sampling::Engine {
     const Model& model_;
     const SampleOptions options_;
     std::optional<BlockSampler> block_;
-    std::vector<LevelFlow<float>> levels_;
+    std::vector<std::optional<LevelFlow<float>>> levels_; ///< those that are drawn here
+    std::shared_ptr<DeviceLevels<float>> device_levels_;  ///< null: on the CPU
     std::optional<ExactLevels> exact_;
     std::vector<std::optional<LevelTable>> tables_;
     size_t scratch_ = 0, table_sites_ = 0;
@@ -470,33 +500,7 @@ std::vector<double> log_density(const Context& context, const Model& model, size
     if (!model.blocks.empty())
         out = block_density(context, model, model.blocks.front(), count, x,
                             steps ? steps : model.default_steps);
-    if (model.levels.empty()) return out;
-    std::vector<LevelFlow<double>> levels;
-    size_t scratch = 0;
-    for (const Level& level : model.levels) {
-        levels.emplace_back(context, level, steps);
-        scratch = std::max(scratch, levels.back().scratch());
-    }
-    const size_t d = static_cast<size_t>(model.dimension());
-    Array<double> space(static_cast<size_t>(context.threads()), d * kScoreTile + scratch / sizeof(double));
-    Progress progress(context, "density", count);
-    parallel_for(context.threads(), (count + kScoreTile - 1) / kScoreTile, [&](size_t tile, size_t thread) {
-        if (context.interrupt_signal()) return;
-        double* values = space.row(thread);
-        const size_t first = tile * kScoreTile, rows = std::min<size_t>(kScoreTile, count - first);
-        for (size_t j = 0; j < d; ++j)
-            for (size_t p = 0; p < kScoreTile; ++p)
-                values[j * kScoreTile + p] = x[(first + std::min(p, rows - 1)) * d + j];
-        double log_q[kScoreTile] = {};
-        for (const auto& level : levels)
-            level.evaluate(values, log_q, reinterpret_cast<std::byte*>(values + d * kScoreTile));
-        for (size_t p = 0; p < rows; ++p) {
-            double& to = out[first + p];
-            to = std::isfinite(to + log_q[p]) ? to + log_q[p] : -kInfinity;
-        }
-        if (thread == 0) progress.set(first + rows);
-    });
-    if (progress.interrupted()) progress.throw_interrupted();
+    if (!model.levels.empty()) add_log_density_of_levels(context, model, count, x, steps, out.data());
     return out;
 }
 

@@ -20,8 +20,8 @@ template <class V> DYNKIN_HD V heun_slope(V dt, V first, V second) {
     return V{1} + V{0.5} * dt * (first + second * (V{1} + dt * first));
 }
 
-/// One conditional law: how conditions follow from what has been drawn, and the coefficients of every step.
-template <class T> struct ConditionalPlan {
+/// How the conditions psi of one law follow from what has been drawn.
+struct Conditions {
     struct Entry {
         int slot;
         double weight;
@@ -49,7 +49,10 @@ template <class T> struct ConditionalPlan {
     };
     std::vector<Condition> conditions;
     std::vector<double> transform;
+};
 
+/// One conditional law: its conditions, and the coefficients of every step.
+template <class T> struct ConditionalPlan : Conditions {
     SiteFunctions<T> functions;
     int degree = 0;
     std::vector<Condition> used; ///< per a: the conditions whose coefficients are not zero by symmetry

@@ -9,8 +9,8 @@ namespace {
 constexpr int kTile = kScoreTile;
 
 /// f = sum_g c_g (sum_e w_e x_e)^power for every particle.
-template <class T> void feature(const ConditionalPlan<T>& plan, const typename ConditionalPlan<T>::Feature& f,
-                                const T* x, const int* neighbours, double* out) {
+template <class T> void feature(const Conditions& plan, const Conditions::Feature& f, const T* x,
+                                const int* neighbours, double* out) {
     for (int p = 0; p < kTile; ++p) out[p] = 0;
     double sum[kTile], product[kTile];
     for (int g = f.first; g < f.last; ++g) {
