@@ -1,7 +1,7 @@
 // stationary.h - draws from the stationary law of a fitted reference (private).
 #pragma once
+#include "../kernels/step.h"
 #include "eigenbasis.h"
-#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -18,22 +18,12 @@ class StationaryLaw {
                                                            (density_[static_cast<std::size_t>(i)] +
                                                             density_[static_cast<std::size_t>(i + 1)]));
     }
-    double quantile(double u) const {
-        const double wanted = u * cumulative_.back();
-        const auto above = std::upper_bound(cumulative_.begin(), cumulative_.end() - 1, wanted);
-        const std::size_t cell =
-            static_cast<std::size_t>(std::max<std::ptrdiff_t>(above - cumulative_.begin() - 1, 0));
-        // area = f0 s + (f1 - f0) s^2 / (2 h), solved without cancellation
-        const double area = wanted - cumulative_[cell], f0 = density_[cell],
-                     slope = (density_[cell + 1] - f0) / h_;
-        const double root = std::sqrt(std::max(f0 * f0 + 2 * slope * area, 0.0));
-        const double s = f0 + root > 0 ? 2 * area / (f0 + root) : 0;
-        return node(static_cast<int>(cell)) + std::clamp(s, 0.0, h_);
-    }
+    double quantile(double u) const { return kernels::stationary_quantile(view(), u); }
+    kernels::StationaryView view() const { return {lo_, h_, kCells, density_.data(), cumulative_.data()}; }
 
   private:
     static constexpr int kCells = 4000;
-    double node(int i) const { return i == kCells ? lo_ + h_ * kCells : lo_ + h_ * i; }
+    double node(int i) const { return lo_ + h_ * i; }
     double lo_, h_;
     std::vector<double> density_, cumulative_;
 };

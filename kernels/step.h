@@ -53,6 +53,44 @@ DYNKIN_HD float transition(const TransitionView& t, float z, float u) {
                             cell.row_fraction);
 }
 
+/// A density made linear between the nodes lo + i h, i = 0 .. cells, and its integral up to them.
+struct StationaryView {
+    double lo, h;
+    int cells;
+    const double *density, *cumulative;
+};
+
+/// The point below which the share u of the integral lies.
+DYNKIN_HD double stationary_quantile(const StationaryView& law, double u) {
+    const double wanted = u * law.cumulative[law.cells];
+    int above = 0, beyond = law.cells; // the first node whose integral is above, if before the last
+    while (above < beyond) {
+        const int middle = (above + beyond) / 2;
+        if (law.cumulative[middle] > wanted)
+            beyond = middle;
+        else
+            above = middle + 1;
+    }
+    const int cell = above > 0 ? above - 1 : 0;
+    // area = f0 s + (f1 - f0) s^2 / (2 h), solved without cancellation
+    const double area = wanted - law.cumulative[cell], f0 = law.density[cell];
+    const double slope = (law.density[cell + 1] - f0) / law.h, square = f0 * f0 + 2 * slope * area;
+    const double root = std::sqrt(square > 0 ? square : 0.0);
+    const double s = f0 + root > 0 ? 2 * area / (f0 + root) : 0;
+    return law.lo + law.h * cell + (s < 0 ? 0.0 : (s > law.h ? law.h : s));
+}
+
+/// z, or the nearer end of [lo, hi]; the middle for NaN.
+template <class T> DYNKIN_HD T kept_within(T z, T lo, T hi) {
+    return z < hi ? (z > lo ? z : lo) : (z >= hi ? hi : static_cast<T>(0.5) * (lo + hi));
+}
+/// Whether a particle that had to be moved counts as one that ran away: at the end of a reflecting box only
+/// if it was not finite.
+template <class T> DYNKIN_HD bool ran_away(T z, T inside, bool box) {
+    const bool finite = z - z == T{0};
+    return inside != z && (!box || !finite);
+}
+
 struct StepKernels {
     /// u[k][particle], k = 0 .. 3: the uniforms of one Philox call for each of kScoreTile particles from
     /// `first`.
