@@ -77,8 +77,8 @@ DeviceSteps::DeviceSteps(DeviceState& device, const Model& model, const Block& b
                          reach.lower, reach.upper});
     }
     families_ = there(families), sites_ = there(sites);
-    shape_ = {static_cast<int>(sites.size()), model.dimension(),  score_chunk(sites.size()),
-              families.front().fitted,        families_.data(), sites_.data()};
+    shape_ = {static_cast<int>(sites.size()), model.dimension(), score_chunk(sites.size()),
+              families.front().fitted,        families_.data(),  sites_.data()};
 }
 
 template <class T> DeviceFlow<T>::DeviceFlow(const BlockSteps<T>& plan)
@@ -112,7 +112,8 @@ template <class T> void DeviceFlow<T>::run(bool forwards, size_t rows, double* l
 template class DeviceFlow<float>;
 template class DeviceFlow<double>;
 
-void store_tiles(const Block& block, size_t first, size_t used, const float* values, const BlockTarget& target) {
+void store_tiles(const Block& block, size_t first, size_t used, const float* values,
+                 const BlockTarget& target) {
     const size_t sites = block.coordinates.size(), tiles = whole_tiles(used) / kScoreTile;
     for (size_t tile = 0; tile < tiles; ++tile)
         for (size_t j = 0; j < sites; ++j, values += kScoreTile)
@@ -140,8 +141,9 @@ void DeviceBlock::flow(const BlockTarget& target, Progress& progress) {
         std::copy_n(b.numbers.data(), whole_tiles(used), target.log_density->row(first / kScoreTile));
         progress.set(target.first + first + used);
     };
-    for_chunks(device, &progress, target.count, flow.chunk(), {0, flow.numbers(), flow.chunk()},
-               [](size_t, size_t, ChunkBuffers&) {}, work, store);
+    for_chunks(
+        device, &progress, target.count, flow.chunk(), {0, flow.numbers(), flow.chunk()},
+        [](size_t, size_t, ChunkBuffers&) {}, work, store);
 }
 
 size_t DeviceBlock::diffuse(const BlockTarget& target, Progress& progress) {

@@ -13,7 +13,8 @@
 
 namespace dynkin {
 
-/// A block, and the times and coefficients of its steps, ascending. What is referred to outlives the samplers.
+/// A block, and the times and coefficients of its steps, ascending. What is referred to outlives the
+/// samplers.
 template <class T> struct BlockSteps {
     const Context& context;
     const Model& model;
@@ -67,8 +68,8 @@ struct BlockTarget {
     Array<double>* log_density = nullptr;
 };
 
-/// The reverse SDE by Strang splitting: all particles of a part step by step, so that the tables of a step are
-/// made once. A batch is split into parts that fit the device's memory; results do not depend on how.
+/// The reverse SDE by Strang splitting: all particles of a part step by step, so that the tables of a step
+/// are made once. A batch is split into parts that fit the device's memory; results do not depend on how.
 class DeviceDiffusion {
   public:
     DeviceDiffusion(const BlockSteps<float>& plan, std::uint64_t seed);

@@ -39,9 +39,9 @@ inline std::size_t chunk_buffer_bytes(const ChunkSizes& sizes) {
 
 /// For the chunks of `count` particles, each from `first` on, `used` of them: load(first, used, buffers)
 /// fills buffers.rows; work(first, used, buffers) enqueues on the compute stream what makes values_there and
-/// numbers_there of rows_there; store(first, used, buffers) takes values and numbers. The next chunk is loaded
-/// and copied, and results go back, on the copy stream while the device works. progress: null, or what to
-/// throw Interrupted by.
+/// numbers_there of rows_there; store(first, used, buffers) takes values and numbers. The next chunk is
+/// loaded and copied, and results go back, on the copy stream while the device works. progress: null, or what
+/// to throw Interrupted by.
 template <class Load, class Work, class Store>
 void for_chunks(DeviceState& device, const Progress* progress, std::size_t count, std::size_t chunk,
                 const ChunkSizes& sizes, const Load& load, const Work& work, const Store& store) {

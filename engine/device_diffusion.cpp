@@ -75,10 +75,9 @@ void DeviceDiffusion::step(size_t k, std::uint64_t first, size_t count) {
     const DeviceStream stream = device_.compute_stream();
     const size_t sites = plan_.block.coordinates.size(), chunk = score_.chunk();
     const double dt = plan_.times[k] - plan_.times[k - 1];
-    const cuda::StepTransition transition{static_cast<float>(std::exp(-dt)),
-                                          static_cast<float>(std::sqrt(-std::expm1(-2 * dt))),
-                                          TransitionTables::rows, TransitionTables::columns,
-                                          slots_[k % 2].tables_there.data()};
+    const cuda::StepTransition transition{
+        static_cast<float>(std::exp(-dt)), static_cast<float>(std::sqrt(-std::expm1(-2 * dt))),
+        TransitionTables::rows, TransitionTables::columns, slots_[k % 2].tables_there.data()};
     for (size_t c = 0; c * chunk < count; ++c) {
         const size_t used = std::min(chunk, count - c * chunk);
         const size_t rows = chunks_of(used, kScoreTile) * kScoreTile;
@@ -87,8 +86,8 @@ void DeviceDiffusion::step(size_t k, std::uint64_t first, size_t count) {
         update.step = static_cast<float>(dt), update.z = z;
         update.use = cuda::ScoreUse::drift;
         score_.gradient(k, z, rows, update);
-        cuda::reference_step(stream, steps_.shape(), {seed_, first + c * chunk, static_cast<std::uint32_t>(k)},
-                             transition, rows, z);
+        cuda::reference_step(stream, steps_.shape(),
+                             {seed_, first + c * chunk, static_cast<std::uint32_t>(k)}, transition, rows, z);
         update.use = cuda::ScoreUse::project;
         update.lo = bounds_.data() + (k - 1) * 2 * sites, update.hi = update.lo + sites;
         update.projected = projected_.data() + c * chunk, update.used = used;
@@ -133,8 +132,9 @@ size_t DeviceDiffusion::run_part(const BlockTarget& target, size_t begin, size_t
     const auto store = [&](size_t at, size_t used, const ChunkBuffers& b) {
         store_tiles(plan_.block, begin + at, used, b.values.data(), target);
     };
-    for_chunks(device_, &progress, count, chunk, {0, score_.numbers(), 0}, [](size_t, size_t, ChunkBuffers&) {},
-               work, store);
+    for_chunks(
+        device_, &progress, count, chunk, {0, score_.numbers(), 0}, [](size_t, size_t, ChunkBuffers&) {},
+        work, store);
     progress.set(first + count);
     return runaways(count);
 }

@@ -23,7 +23,8 @@ int coupled_degree(const ScoreLayout& layout) {
 }
 
 /// The tables of all families one after another, and where each begins.
-template <class T> std::vector<T> joined_tables(const kernels::ScorePlan<T>& plan, std::vector<size_t>& begin) {
+template <class T>
+std::vector<T> joined_tables(const kernels::ScorePlan<T>& plan, std::vector<size_t>& begin) {
     std::vector<T> all;
     for (const auto& f : plan.families) {
         begin.push_back(all.size());
@@ -83,8 +84,7 @@ template <class T> DeviceScore<T>::DeviceScore(DeviceState& device, const ScoreF
     values_.dense = values_.single_decay + numbers_;
 }
 
-template <class T>
-void DeviceScore<T>::upload(const std::vector<kernels::ScoreCoefficients<T>>& times) {
+template <class T> void DeviceScore<T>::upload(const std::vector<kernels::ScoreCoefficients<T>>& times) {
     const auto there = [&]<class U>(const std::vector<U>& host) {
         return to_device<U>(device_, host, "coefficients of the score");
     };
@@ -132,8 +132,8 @@ DeviceScore<T>::packed_rows(const std::vector<kernels::ScoreCoefficients<T>>& ti
                                : pack_rows<1>(times);
 }
 
-template <class T> void DeviceScore<T>::gradient(size_t time, const T* x, size_t rows,
-                                                 const cuda::ScoreUpdate<T>& update) {
+template <class T>
+void DeviceScore<T>::gradient(size_t time, const T* x, size_t rows, const cuda::ScoreUpdate<T>& update) {
     const DeviceStream stream = device_.compute_stream();
     const ScoreLayout& layout = plan_.layout;
     const size_t sites = static_cast<size_t>(layout.sites);

@@ -14,16 +14,16 @@ template <class T> class DeviceScore {
     DeviceScore(DeviceState& device, const ScoreField<T>& field,
                 const std::vector<kernels::ScoreCoefficients<T>>& times);
 
-    std::size_t chunk() const { return shape_.chunk; }          ///< particles
-    std::size_t numbers() const { return numbers_; }            ///< of one chunk: [site][particle]
+    std::size_t chunk() const { return shape_.chunk; } ///< particles
+    std::size_t numbers() const { return numbers_; }   ///< of one chunk: [site][particle]
     /// Enqueues grad h at time number `time` of the first `rows` particles at x and what `update` says of it;
     /// rows are a multiple of cuda::particles_a_thread.
     void gradient(std::size_t time, const T* x, std::size_t rows, const cuda::ScoreUpdate<T>& update);
 
   private:
     void upload(const std::vector<kernels::ScoreCoefficients<T>>& times);
-    template <int W> std::vector<unsigned char>
-    pack_rows(const std::vector<kernels::ScoreCoefficients<T>>& times) const;
+    template <int W>
+    std::vector<unsigned char> pack_rows(const std::vector<kernels::ScoreCoefficients<T>>& times) const;
     std::vector<unsigned char> packed_rows(const std::vector<kernels::ScoreCoefficients<T>>& times) const;
 
     DeviceState& device_;

@@ -94,8 +94,8 @@ class BlockSampler {
             double& log_q = batch.log_density[n];
             log_q -= log_scale_;
             for (size_t j = 0; j < sites_; ++j)
-                if (!trusted_reach(block_, j)
-                         .holds(static_cast<double>(z(n / kScoreTile, j * kScoreTile + n % kScoreTile))))
+                if (!trusted_reach(block_, j).holds(
+                        static_cast<double>(z(n / kScoreTile, j * kScoreTile + n % kScoreTile))))
                     log_q = -kInfinity;
         }
     }

@@ -75,9 +75,7 @@ template <class T, bool LAPLACIAN> __global__ void __launch_bounds__(block_threa
 }
 
 /// Numbers of the particles of one thread.
-template <class T> struct alignas(16) Four {
-    T v[per_thread];
-};
+template <class T> struct alignas(16) Four { T v[per_thread]; };
 template <class T> __device__ __forceinline__ Four<T> load4(const T* from) {
     return *reinterpret_cast<const Four<T>*>(from);
 }
@@ -85,9 +83,7 @@ template <class T> __device__ __forceinline__ void store4(T* to, const Four<T>& 
     *reinterpret_cast<Four<T>*>(to) = value;
 }
 
-template <class T, int W> struct RowTile {
-    ScoreRow<T, W> row[tile_rows];
-};
+template <class T, int W> struct RowTile { ScoreRow<T, W> row[tile_rows]; };
 
 /// rows [first, first + count) of the site, copied by all threads of the block, 16 bytes at a time.
 template <class T, int W>
@@ -116,7 +112,8 @@ add_rows(const RowTile<T, W>& tile, int count, const T* phi, size_t chunk, Four<
 }
 
 /// v'(z) g - decay within the box, 0 outside it.
-template <class T> __device__ __forceinline__ T laplacian_part(const DeviceFunctions<T>& f, T z, T g, T decay) {
+template <class T>
+__device__ __forceinline__ T laplacian_part(const DeviceFunctions<T>& f, T z, T g, T decay) {
     T dv = f.potential_slope[kernels::kPotentialTerms - 1];
 #pragma unroll
     for (int k = kernels::kPotentialTerms - 2; k >= 0; --k) dv = std::fma(dv, z, f.potential_slope[k]);
@@ -124,8 +121,8 @@ template <class T> __device__ __forceinline__ T laplacian_part(const DeviceFunct
     return !f.hermite && (z < f.lo || z > f.hi) ? T{0} : part;
 }
 
-template <class T> __device__ __forceinline__ void
-apply(const ScoreUpdate<T>& update, size_t at, size_t particle, int site, const Four<T>& g) {
+template <class T> __device__ __forceinline__ void apply(const ScoreUpdate<T>& update, size_t at,
+                                                         size_t particle, int site, const Four<T>& g) {
     if (update.use == ScoreUse::store || update.use == ScoreUse::predict) store4(update.gradient + at, g);
     if (update.use == ScoreUse::store) return;
     Four<T> z = load4(update.z + at);
@@ -149,9 +146,10 @@ apply(const ScoreUpdate<T>& update, size_t at, size_t particle, int site, const 
 }
 
 /// g += sum_w phi'_{a0 + 1 + w} factor_w, and the same with lambda phi.
-template <class T, int W, bool LAPLACIAN> __device__ __forceinline__ void
-multiply_factors(const ScoreShape<T>& shape, const ScoreValues<T>& values, const DeviceFunctions<T>& f, int a0,
-                 size_t at, const Four<T> (&factor)[W], Four<T>& g, Four<T>& decay) {
+template <class T, int W, bool LAPLACIAN>
+__device__ __forceinline__ void multiply_factors(const ScoreShape<T>& shape, const ScoreValues<T>& values,
+                                                 const DeviceFunctions<T>& f, int a0, size_t at,
+                                                 const Four<T> (&factor)[W], Four<T>& g, Four<T>& decay) {
     const size_t stride = static_cast<size_t>(shape.sites) * shape.chunk;
 #pragma unroll
     for (int w = 0; w < W; ++w) {
@@ -178,7 +176,8 @@ template <class T, int W, bool LAPLACIAN> __global__ void __launch_bounds__(bloc
     const size_t particle = inside ? own : 0; // the others help to copy coefficients
     const int site = static_cast<int>(blockIdx.y);
     const size_t at = static_cast<size_t>(site) * shape.chunk + particle;
-    const int first = shape.first_row[site], last = shape.first_row[site + 1], all = shape.first_row[shape.sites];
+    const int first = shape.first_row[site], last = shape.first_row[site + 1],
+              all = shape.first_row[shape.sites];
     const DeviceFunctions<T>& f = shape.families[shape.family_of[site]];
     Four<T> g = load4(values.single + at), decay{};
     if (LAPLACIAN) decay = load4(values.single_decay + at);
@@ -210,20 +209,20 @@ template <class T, int W, bool LAPLACIAN> __global__ void __launch_bounds__(bloc
     apply(update, at, particle, site, g);
 }
 
-template <class T, int W>
-void launch_sites(DeviceStream stream, const ScoreShape<T>& shape, const ScoreTime<T>& time,
-                  const ScoreValues<T>& values, const T* x, size_t rows, const ScoreUpdate<T>& update) {
+template <class T, int W> void launch_sites(DeviceStream stream, const ScoreShape<T>& shape,
+                                            const ScoreTime<T>& time, const ScoreValues<T>& values,
+                                            const T* x, size_t rows, const ScoreUpdate<T>& update) {
     const dim3 blocks(gpu::blocks_for(rows, block_threads * per_thread), static_cast<unsigned>(shape.sites));
     const auto kernel = update.laplacian ? sites_kernel<T, W, true> : sites_kernel<T, W, false>;
-    gpu::launch(kernel, blocks, block_threads, 0, stream, shape, static_cast<const ScoreRow<T, W>*>(time.rows),
-                values, x, rows, update);
+    gpu::launch(kernel, blocks, block_threads, 0, stream, shape,
+                static_cast<const ScoreRow<T, W>*>(time.rows), values, x, rows, update);
 }
 
 } // namespace
 
-template <class T> void score_functions(DeviceStream stream, const ScoreShape<T>& shape, const ScoreTime<T>& time,
-                                        const ScoreValues<T>& values, const T* x, size_t rows,
-                                        bool with_laplacian) {
+template <class T> void score_functions(DeviceStream stream, const ScoreShape<T>& shape,
+                                        const ScoreTime<T>& time, const ScoreValues<T>& values, const T* x,
+                                        size_t rows, bool with_laplacian) {
     if (rows == 0) return;
     const dim3 blocks(gpu::blocks_for(rows, block_threads), static_cast<unsigned>(shape.sites));
     const auto kernel = with_laplacian ? functions_kernel<T, true> : functions_kernel<T, false>;
@@ -247,20 +246,20 @@ template <class T> void dense_product(DeviceLibraries& libraries, int sites, siz
     const T one = 1, before = add ? T{1} : T{0};
     const int particles = static_cast<int>(chunk);
     if constexpr (sizeof(T) == 8)
-        DYNKIN_CUDA_CHECK(libraries.blas.dgemm(libraries.blas_handle, CUBLAS_OP_N, CUBLAS_OP_N, particles, sites,
-                                               sites, &one, phi, particles, matrix, sites, &before, out,
-                                               particles));
+        DYNKIN_CUDA_CHECK(libraries.blas.dgemm(libraries.blas_handle, CUBLAS_OP_N, CUBLAS_OP_N, particles,
+                                               sites, sites, &one, phi, particles, matrix, sites, &before,
+                                               out, particles));
     else
-        DYNKIN_CUDA_CHECK(libraries.blas.sgemm(libraries.blas_handle, CUBLAS_OP_N, CUBLAS_OP_N, particles, sites,
-                                               sites, &one, phi, particles, matrix, sites, &before, out,
-                                               particles));
+        DYNKIN_CUDA_CHECK(libraries.blas.sgemm(libraries.blas_handle, CUBLAS_OP_N, CUBLAS_OP_N, particles,
+                                               sites, sites, &one, phi, particles, matrix, sites, &before,
+                                               out, particles));
 }
 
 #define DYNKIN_INSTANTIATE(T)                                                                                \
-    template void score_functions(DeviceStream, const ScoreShape<T>&, const ScoreTime<T>&,                    \
-                                  const ScoreValues<T>&, const T*, size_t, bool);                             \
-    template void score_sites(DeviceStream, const ScoreShape<T>&, const ScoreTime<T>&, const ScoreValues<T>&, \
-                              const T*, size_t, const ScoreUpdate<T>&);                                       \
+    template void score_functions(DeviceStream, const ScoreShape<T>&, const ScoreTime<T>&,                   \
+                                  const ScoreValues<T>&, const T*, size_t, bool);                            \
+    template void score_sites(DeviceStream, const ScoreShape<T>&, const ScoreTime<T>&,                       \
+                              const ScoreValues<T>&, const T*, size_t, const ScoreUpdate<T>&);               \
     template void dense_product(DeviceLibraries&, int, size_t, const T*, const T*, bool, T*);
 DYNKIN_INSTANTIATE(float)
 DYNKIN_INSTANTIATE(double)

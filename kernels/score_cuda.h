@@ -48,9 +48,9 @@ template <class T> struct ScoreTime {
 
 /// Values of one chunk, [...][site][particle].
 template <class T> struct ScoreValues {
-    T *phi, *slope;          ///< phi_1 .. phi_coupled and their slopes
+    T *phi, *slope;           ///< phi_1 .. phi_coupled and their slopes
     T *single, *single_decay; ///< sum_a c_a phi_a' and sum_a lambda_a c_a phi_a of the 1-clusters
-    T* dense;                ///< products with the matrices, [dense_of]
+    T* dense;                 ///< products with the matrices, [dense_of]
 };
 
 /// What becomes of g = grad h.
@@ -65,24 +65,24 @@ template <class T> struct ScoreUpdate {
     ScoreUse use = ScoreUse::store;
     T step = 0;
     T *z = nullptr, *gradient = nullptr, *trial = nullptr; ///< [site][particle]
-    T* laplacian = nullptr;                                ///< [site][particle]: the part of each site; null: not wanted
-    const T *lo = nullptr, *hi = nullptr;                  ///< project: a number a site
-    unsigned char* projected = nullptr; ///< project: set to 1 for particles below `used` that ran away
+    T* laplacian = nullptr;               ///< [site][particle]: the part of each site; null: not wanted
+    const T *lo = nullptr, *hi = nullptr; ///< project: a number a site
+    unsigned char* projected = nullptr;   ///< project: set to 1 for particles below `used` that ran away
     std::size_t used = 0;
     bool box = false; ///< project: a particle stopped by the box is none
 };
 
 /// Enqueue, for the first `rows` particles at x: the functions and what 1-clusters add; then, with the
 /// products of matrices in values.dense, the sums over neighbours and the update.
-template <class T> void score_functions(DeviceStream stream, const ScoreShape<T>& shape, const ScoreTime<T>& time,
-                                        const ScoreValues<T>& values, const T* x, std::size_t rows,
-                                        bool with_laplacian);
+template <class T> void score_functions(DeviceStream stream, const ScoreShape<T>& shape,
+                                        const ScoreTime<T>& time, const ScoreValues<T>& values, const T* x,
+                                        std::size_t rows, bool with_laplacian);
 template <class T> void score_sites(DeviceStream stream, const ScoreShape<T>& shape, const ScoreTime<T>& time,
                                     const ScoreValues<T>& values, const T* x, std::size_t rows,
                                     const ScoreUpdate<T>& update);
 
 /// out[i][particle] (+)= sum_j matrix[i][j] phi[j][particle] for a whole chunk, by cuBLAS on its stream.
-template <class T> void dense_product(DeviceLibraries& libraries, int sites, std::size_t chunk, const T* matrix,
-                                      const T* phi, bool add, T* out);
+template <class T> void dense_product(DeviceLibraries& libraries, int sites, std::size_t chunk,
+                                      const T* matrix, const T* phi, bool add, T* out);
 
 } // namespace dynkin::cuda

@@ -17,9 +17,10 @@ __device__ __forceinline__ size_t particle_of_thread() {
 __device__ __forceinline__ size_t place(const StepShape& shape, int site, size_t particle) {
     return static_cast<size_t>(site) * shape.chunk + particle;
 }
-__device__ __forceinline__ RandomWords
-words(const StepRandom& random, Stream purpose, size_t particle, int slot) {
-    return philox(random.seed, purpose, random.first + particle, random.step, static_cast<std::uint32_t>(slot));
+__device__ __forceinline__ RandomWords words(const StepRandom& random, Stream purpose, size_t particle,
+                                             int slot) {
+    return philox(random.seed, purpose, random.first + particle, random.step,
+                  static_cast<std::uint32_t>(slot));
 }
 
 /// Standard normals of the four words, as on the CPU by pairs in float64.
@@ -95,7 +96,8 @@ template <class T> __global__ void __launch_bounds__(block_threads)
 }
 
 template <class T> __global__ void __launch_bounds__(block_threads)
-    flow_kernel(StepShape shape, size_t particles, double dt, const T* first, const T* second, double* log_q) {
+    flow_kernel(StepShape shape, size_t particles, double dt, const T* first, const T* second,
+                double* log_q) {
     const size_t p = particle_of_thread();
     if (p >= particles) return;
     T a = 0, b = 0; // site by site, as on the CPU
@@ -141,7 +143,8 @@ __global__ void __launch_bounds__(block_threads)
     double sum = 0;
     for (int site = 0; site < shape.sites; ++site) {
         const StepSite& s = shape.of_site[site];
-        const double value = (x[p * static_cast<size_t>(shape.columns) + static_cast<size_t>(s.column)] - s.mean) / s.scale;
+        const double value =
+            (x[p * static_cast<size_t>(shape.columns) + static_cast<size_t>(s.column)] - s.mean) / s.scale;
         z[place(shape, site, p)] = value;
         sum = within_reach(s, value) ? sum - s.log_scale : -std::numeric_limits<double>::infinity();
     }
@@ -169,10 +172,11 @@ dim3 blocks(size_t particles, int groups_of_sites) {
 
 } // namespace
 
-void start(DeviceStream stream, const StepShape& shape, const StepRandom& random, size_t particles, float* z) {
+void start(DeviceStream stream, const StepShape& shape, const StepRandom& random, size_t particles,
+           float* z) {
     if (particles == 0) return;
-    gpu::launch(start_kernel, blocks(particles, (shape.sites + 3) / 4), block_threads, 0, stream, shape, random,
-                particles, z);
+    gpu::launch(start_kernel, blocks(particles, (shape.sites + 3) / 4), block_threads, 0, stream, shape,
+                random, particles, z);
 }
 
 void reference_step(DeviceStream stream, const StepShape& shape, const StepRandom& random,
@@ -183,10 +187,11 @@ void reference_step(DeviceStream stream, const StepShape& shape, const StepRando
                 particles, z);
 }
 
-template <class T> void add_stationary(DeviceStream stream, const StepShape& shape, size_t particles, const T* z,
-                                       double* log_q) {
+template <class T> void add_stationary(DeviceStream stream, const StepShape& shape, size_t particles,
+                                       const T* z, double* log_q) {
     if (particles == 0) return;
-    gpu::launch(stationary_kernel<T>, blocks(particles, 1), block_threads, 0, stream, shape, particles, z, log_q);
+    gpu::launch(stationary_kernel<T>, blocks(particles, 1), block_threads, 0, stream, shape, particles, z,
+                log_q);
 }
 template void add_stationary(DeviceStream, const StepShape&, size_t, const float*, double*);
 template void add_stationary(DeviceStream, const StepShape&, size_t, const double*, double*);
@@ -203,10 +208,11 @@ template void add_flow(DeviceStream, const StepShape&, size_t, double, const dou
 void finish(DeviceStream stream, const StepShape& shape, size_t particles, const float* z, float* x,
             double* log_q) {
     if (particles == 0) return;
-    gpu::launch(finish_kernel, blocks(particles, shape.sites), block_threads, 0, stream, shape, particles, z, x);
+    gpu::launch(finish_kernel, blocks(particles, shape.sites), block_threads, 0, stream, shape, particles, z,
+                x);
     if (log_q)
-        gpu::launch(finish_density_kernel, blocks(particles, 1), block_threads, 0, stream, shape, particles, z,
-                    log_q);
+        gpu::launch(finish_density_kernel, blocks(particles, 1), block_threads, 0, stream, shape, particles,
+                    z, log_q);
 }
 
 void standardize(DeviceStream stream, const StepShape& shape, size_t particles, const double* x, double* z,
@@ -219,8 +225,8 @@ void standardize(DeviceStream stream, const StepShape& shape, size_t particles, 
 void score_rows(DeviceStream stream, const StepShape& shape, size_t particles, const double* z,
                 const double* gradient, double* x) {
     if (particles == 0) return;
-    gpu::launch(score_rows_kernel, blocks(particles, shape.sites), block_threads, 0, stream, shape, particles, z,
-                gradient, x);
+    gpu::launch(score_rows_kernel, blocks(particles, shape.sites), block_threads, 0, stream, shape, particles,
+                z, gradient, x);
 }
 
 } // namespace dynkin::cuda

@@ -59,16 +59,16 @@ void reference_step(DeviceStream stream, const StepShape& shape, const StepRando
 template <class T> void add_stationary(DeviceStream stream, const StepShape& shape, std::size_t particles,
                                        const T* z, double* log_q);
 /// log_q -= (sum of first + sum of second) dt / 2, of the sites' parts of Lap h.
-template <class T> void add_flow(DeviceStream stream, const StepShape& shape, std::size_t particles, double dt,
-                                 const T* first, const T* second, double* log_q);
+template <class T> void add_flow(DeviceStream stream, const StepShape& shape, std::size_t particles,
+                                 double dt, const T* first, const T* second, double* log_q);
 
 /// x[tile][site][particle of kScoreTile] = mean + scale z; log_q, unless null: less sum log scale, and -inf
 /// where a coordinate is out of reach.
 void finish(DeviceStream stream, const StepShape& shape, std::size_t particles, const float* z, float* x,
             double* log_q);
 /// z of rows x[particle][column]; log_q, unless null: -sum log scale, or -inf out of reach.
-void standardize(DeviceStream stream, const StepShape& shape, std::size_t particles, const double* x, double* z,
-                 double* log_q);
+void standardize(DeviceStream stream, const StepShape& shape, std::size_t particles, const double* x,
+                 double* z, double* log_q);
 /// x[particle][column] = (gradient - v') / scale of the coordinates, each in its own column.
 void score_rows(DeviceStream stream, const StepShape& shape, std::size_t particles, const double* z,
                 const double* gradient, double* x);

@@ -26,16 +26,15 @@ inline std::vector<Layout> layouts() {
     std::vector<Layout> all;
     for (bool fitted : {false, true}) {
         all.push_back({"one site", fitted, make_index_set(1, 6, {}, 0, false)});
-        all.push_back(
-            {"three sites, lists", fitted, make_index_set(3, 4, chain_pairs(3, 3), 0, false)});
+        all.push_back({"three sites, lists", fitted, make_index_set(3, 4, chain_pairs(3, 3), 0, false)});
         all.push_back({"lists of degree 5", fitted, make_index_set(3, 2, all_pairs(3, 5), 0, false)});
-        all.push_back({"nine sites, matrix at (1,1)", fitted,
-                       make_index_set(9, 4, chain_pairs(9, 3), 0, false)});
+        all.push_back(
+            {"nine sites, matrix at (1,1)", fitted, make_index_set(9, 4, chain_pairs(9, 3), 0, false)});
         all.push_back(
             {"thirteen sites, four matrices", fitted, make_index_set(13, 3, all_pairs(13, 2), 0, false)});
+        all.push_back({"even, matrix and lists", fitted, make_index_set(8, 4, chain_pairs(8, 3), 0, true)});
         all.push_back(
-            {"even, matrix and lists", fitted, make_index_set(8, 4, chain_pairs(8, 3), 0, true)});
-        all.push_back({"lists of degree 2", fitted, make_index_set(4, 3, chain_pairs(4, 2, false), 0, false)});
+            {"lists of degree 2", fitted, make_index_set(4, 3, chain_pairs(4, 2, false), 0, false)});
         all.push_back({"seven sites, no matrix", fitted, make_index_set(7, 2, all_pairs(7, 1), 0, false)});
     }
     return all;
@@ -58,8 +57,8 @@ inline std::vector<double> coefficients(size_t count) {
 }
 
 inline Block block_of(const Layout& layout) {
-    Reference reference = layout.fitted ? fitted_reference(layout.set.sites)
-                                        : hermite_reference(layout.set.sites, 12);
+    Reference reference =
+        layout.fitted ? fitted_reference(layout.set.sites) : hermite_reference(layout.set.sites, 12);
     return empty_model(std::move(reference), layout.set, 4).blocks.front();
 }
 

@@ -6,9 +6,9 @@
 namespace dynkin {
 namespace {
 
+using kernels::kScoreTile;
 using oracle::Path;
 using oracle::Trajectory;
-using kernels::kScoreTile;
 using std::size_t;
 
 constexpr int steps = 6;
@@ -29,16 +29,15 @@ constexpr Case all_cases[] = {{"OU, lists", false, false},
 Model model_of(const Case& which, double strength) {
     const int sites = static_cast<int>(which.sites());
     IndexSet set = make_index_set(sites, 4, cases::chain_pairs(sites, 3, which.all_pairs), 0, false);
-    Reference reference =
-        which.fitted ? cases::fitted_reference(sites) : cases::hermite_reference(sites, 4);
+    Reference reference = which.fitted ? cases::fitted_reference(sites) : cases::hermite_reference(sites, 4);
     Model model = cases::empty_model(std::move(reference), std::move(set), 8);
     Block& block = model.blocks.front();
     const auto c = cases::coefficients(block.basis.terms.size());
     for (size_t n = 0; n < block.node_time.size(); ++n)
         for (size_t k = 0; k < c.size(); ++k)
-            block.coefficients(n, k) = strength * c[k] *
-                                       std::exp(-oracle::eigenvalue(block.reference, block.basis.terms[k]) *
-                                                block.node_time[n]);
+            block.coefficients(n, k) =
+                strength * c[k] *
+                std::exp(-oracle::eigenvalue(block.reference, block.basis.terms[k]) * block.node_time[n]);
     return model;
 }
 
@@ -153,8 +152,10 @@ TEST_P(CudaSampler, LikelihoodsAreThoseOfTheOracleAndTheCpu) {
                 // and the error of the end in log p_inf, to first order
                 double tolerance = path.log_tolerance[p];
                 for (size_t i = 0; i < d; ++i)
-                    tolerance += 2 * path.tolerance(i, p) *
-                                 (1 + std::abs(e.model.blocks[0].reference.of(static_cast<int>(i)).dv(path.end.z(i, p))));
+                    tolerance +=
+                        2 * path.tolerance(i, p) *
+                        (1 +
+                         std::abs(e.model.blocks[0].reference.of(static_cast<int>(i)).dv(path.end.z(i, p))));
                 const double exact = path.end.log_q[p] + stationary(e.model, path.end.z, p);
                 ASSERT_NEAR(found[p], exact, tolerance) << p;
                 ASSERT_NEAR(cpu[p], exact, tolerance) << p;
@@ -179,7 +180,8 @@ TEST_P(CudaSampler, ScalesColumnsAndStepDoublingAreThoseOfTheCpu) {
     model.view.columns = 7, model.view.kept = {1, 2, 3, 5, 6}, model.view.constant = {9, 0, 0, 0, -4, 0, 0};
     SampleOptions options = options_of(Method::ode);
     options.estimate_error = true;
-    const Samples found = sample(context(), model, 100, options), cpu = sample(cases::context(), model, 100, options);
+    const Samples found = sample(context(), model, 100, options),
+                  cpu = sample(cases::context(), model, 100, options);
     // As among many particles; scales are 3 at most, and float32 rounds numbers up to 32.
     const auto& path = expected(0, Method::ode).path;
     const double worst = *std::max_element(path.tolerance.begin(), path.tolerance.end());
@@ -194,7 +196,8 @@ TEST_P(CudaSampler, ScalesColumnsAndStepDoublingAreThoseOfTheCpu) {
 }
 
 /// All that a sampling gives in parts.
-Samples in_parts(const Context& context, const Model& model, Method method, const std::vector<size_t>& parts) {
+Samples in_parts(const Context& context, const Model& model, Method method,
+                 const std::vector<size_t>& parts) {
     Samples out;
     std::vector<float> rows;
     const size_t total = std::accumulate(parts.begin(), parts.end(), size_t{0});
@@ -202,10 +205,13 @@ Samples in_parts(const Context& context, const Model& model, Method method, cons
     size_t first = 0;
     for (size_t part : parts) {
         out.report.runaways +=
-            sampling.run(first, part, [&](size_t, size_t count, const float* x, const double* log_q) {
-                        rows.insert(rows.end(), x, x + count * model.view.columns);
-                        if (log_q) out.log_density.insert(out.log_density.end(), log_q, log_q + count);
-                    }).runaways;
+            sampling
+                .run(first, part,
+                     [&](size_t, size_t count, const float* x, const double* log_q) {
+                         rows.insert(rows.end(), x, x + count * model.view.columns);
+                         if (log_q) out.log_density.insert(out.log_density.end(), log_q, log_q + count);
+                     })
+                .runaways;
         first += part;
     }
     out.rows = Array<float>(total, model.view.columns);
@@ -239,7 +245,8 @@ TEST_P(CudaSampler, AWrongModelGivesRunawaysNotNonsense) {
 
 /// Three sites: a chunk of as many particles as there are.
 Model small_model() {
-    Model model = cases::empty_model(cases::fitted_reference(3), make_index_set(3, 2, {{0, 1, 1}}, 0, false), 4);
+    Model model =
+        cases::empty_model(cases::fitted_reference(3), make_index_set(3, 2, {{0, 1, 1}}, 0, false), 4);
     for (double& c : model.blocks.front().coefficients) c = 0.01;
     return model;
 }
@@ -248,7 +255,9 @@ TEST(CudaSamplerMemory, LittleMemoryMeansMorePartsAndTheSameBytes) {
     const Model model = small_model();
     SampleOptions options = options_of(Method::sde);
     options.steps = 1;
-    const auto run = [&](const Context& context, size_t count) { return sample(context, model, count, options); };
+    const auto run = [&](const Context& context, size_t count) {
+        return sample(context, model, count, options);
+    };
     const Context plenty = cases::device_context();
     run(plenty, 100);
     const std::uint64_t one_chunk = plenty.device_state().memory_peak();

@@ -178,7 +178,8 @@ TEST_P(CudaScoreRuns, ProjectionKeepsParticlesAndCountsThoseInUse) {
             EXPECT_EQ(flagged[n] == 1, !box && n < count && (x < -2 || x > 3)) << n;
         }
     }
-    const float infinity = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+    const float infinity = std::numeric_limits<float>::infinity(),
+                nan = std::numeric_limits<float>::quiet_NaN();
     EXPECT_EQ(kernels::kept_within(nan, 1.0f, 3.0f), 2);
     EXPECT_EQ(kernels::kept_within(-infinity, 1.0f, 3.0f), 1);
     for (float wild : {infinity, -infinity, nan})
@@ -206,7 +207,9 @@ TEST_P(CudaScoreRuns, TheScoreOfAGaussianModelIsExactAndThatOfTheCpu) {
                 for (size_t i = 0; i < 3; ++i) {
                     const double scale = model.standardization.scale[i];
                     ASSERT_NEAR(found(n, i) * scale, cpu(n, i) * scale, bound) << n;
-                    if (n < 31) { ASSERT_NEAR(found(n, i) * scale, expected[i], bound) << n; }
+                    if (n < 31) {
+                        ASSERT_NEAR(found(n, i) * scale, expected[i], bound) << n;
+                    }
                 }
             }
         }

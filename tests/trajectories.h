@@ -1,6 +1,6 @@
-// trajectories.h - the samplers of a block in float64, particle by particle of a tile, with what rounding in a
-// smaller type may add up to: the oracle of both backends. It shares the score field in float64 (test_score.cpp
-// has its own oracle) and the tables' entries with the engine, and no loop.
+// trajectories.h - the samplers of a block in float64, particle by particle of a tile, with what rounding in
+// a smaller type may add up to: the oracle of both backends. It shares the score field in float64
+// (test_score.cpp has its own oracle) and the tables' entries with the engine, and no loop.
 #pragma once
 #include "engine/reach.h"
 #include "engine/sampler.h"
@@ -25,8 +25,7 @@ template <class T> class Trajectory {
   public:
     Trajectory(const Model& model, Path path, int steps, std::uint64_t seed, std::uint64_t first)
         : block_(model.blocks.front()), path_(path), seed_(seed), first_(first),
-          field_(cases::context(), block_), times_(block_.step_times(steps)),
-          scratch_(field_.scratch()) {
+          field_(cases::context(), block_), times_(block_.step_times(steps)), scratch_(field_.scratch()) {
         for (double t : times_) {
             plain_.push_back(coefficients_at(block_, t));
             coefficients_.push_back(field_.arrange(plain_.back()));
@@ -34,9 +33,9 @@ template <class T> class Trajectory {
         if (path == Path::sde && fitted()) make_tables();
     }
 
-    TileState end;                      ///< where the tile arrives
-    Array<double> tolerance;            ///< of z, [site][particle]
-    std::vector<double> log_tolerance;  ///< of log q
+    TileState end;                     ///< where the tile arrives
+    Array<double> tolerance;           ///< of z, [site][particle]
+    std::vector<double> log_tolerance; ///< of log q
 
     /// Follows a tile from z and adds up, over steps and coordinates, the error of one step times how much of
     /// it arrives: a displacement of 1e-6 followed to the end. Twice that, for terms of second order.
@@ -141,10 +140,14 @@ template <class T> class Trajectory {
         const float* values = tables_[k].row(static_cast<size_t>(block_.reference.family_of[site]));
         const double s = std::sqrt(std::min(u, 1 - u) / 2), a = (columns - 1) * (u < 0.5 ? s : 1 - s);
         const double p = std::clamp((z - f.lo) * (rows - 1) / (f.hi - f.lo), 0.0, rows - 1.0);
-        const int column = std::min(static_cast<int>(a), columns - 2), row = std::min(static_cast<int>(p), rows - 2);
+        const int column = std::min(static_cast<int>(a), columns - 2),
+                  row = std::min(static_cast<int>(p), rows - 2);
         const double fa = a - column, fp = p - row;
-        const auto at = [&](int i, int j) { return static_cast<double>(values[(row + i) * columns + column + j]); };
-        const double low = at(0, 0) + fa * (at(0, 1) - at(0, 0)), high = at(1, 0) + fa * (at(1, 1) - at(1, 0));
+        const auto at = [&](int i, int j) {
+            return static_cast<double>(values[(row + i) * columns + column + j]);
+        };
+        const double low = at(0, 0) + fa * (at(0, 1) - at(0, 0)),
+                     high = at(1, 0) + fa * (at(1, 1) - at(1, 0));
         const double slope = std::max(std::abs(at(0, 1) - at(0, 0)), std::abs(at(1, 1) - at(1, 0)));
         rounding = 4 * tolerance::unit<T> *
                    (columns * slope + rows * std::abs(high - low) + std::abs(low) + std::abs(high));
