@@ -1,7 +1,9 @@
 // device_score.cpp - the coefficients in the layout of the device's kernels, and the order of their launches.
 #include "device_score.h"
+#include "error.h"
 #include <algorithm>
 #include <bit>
+#include <cstdint>
 #include <cstring>
 
 namespace dynkin {
@@ -62,6 +64,8 @@ template <class T> DeviceScore<T>::DeviceScore(DeviceState& device, const ScoreF
     shape_.coupled = coupled_degree(layout), shape_.width = std::clamp(shape_.coupled, 1, 4);
     shape_.chunk = score_chunk(sites);
     numbers_ = sites * shape_.chunk;
+    require(static_cast<size_t>(shape_.coupled) * numbers_ * sizeof(T) <= UINT32_MAX, ErrorKind::usage,
+            "score: too many coordinates for the device");
     first_row_.push_back(0);
     for (size_t i = 0; i < sites; ++i) {
         std::int32_t rows = first_row_.back();
@@ -114,7 +118,8 @@ DeviceScore<T>::pack_rows(const std::vector<kernels::ScoreCoefficients<T>>& time
             for (const auto& neighbour : layout.neighbours) // by site
                 for (int b = 0; b < neighbour.degree; ++b) {
                     cuda::ScoreRow<T, W>& row = rows.emplace_back();
-                    row.function = b * layout.sites + neighbour.j;
+                    row.offset = static_cast<std::uint32_t>(
+                        static_cast<size_t>(b * layout.sites + neighbour.j) * shape_.chunk * sizeof(T));
                     for (int w = 0; w < std::min(W, neighbour.degree - a0); ++w)
                         row.c[w] = time.sparse[neighbour.offset +
                                                static_cast<size_t>((a0 + w) * neighbour.degree + b)];

@@ -98,12 +98,12 @@ __device__ __forceinline__ void stage(const ScoreRow<T, W>* from, int count, Row
 }
 
 /// factor[w][v] += sum over rows of c_w f: the hot loop; W * per_thread multiply-adds a row.
-template <class T, int W> __device__ __forceinline__ void
-add_rows(const RowTile<T, W>& tile, int count, const T* phi, size_t chunk, Four<T> (&factor)[W]) {
+template <class T, int W> __device__ __forceinline__ void add_rows(const RowTile<T, W>& tile, int count,
+                                                                   const T* phi, Four<T> (&factor)[W]) {
 #pragma unroll 4
     for (int r = 0; r < count; ++r) {
         const ScoreRow<T, W> row = tile.row[r];
-        const Four<T> f = load4(phi + static_cast<size_t>(row.function) * chunk);
+        const Four<T> f = load4(reinterpret_cast<const T*>(reinterpret_cast<const char*>(phi) + row.offset));
 #pragma unroll
         for (int w = 0; w < W; ++w)
 #pragma unroll
@@ -194,7 +194,7 @@ template <class T, int W, bool LAPLACIAN> __global__ void __launch_bounds__(bloc
             __syncthreads();
             stage(rows + begin, count, tile);
             __syncthreads();
-            add_rows(tile, count, values.phi + particle, shape.chunk, factor);
+            add_rows(tile, count, values.phi + particle, factor);
         }
         multiply_factors<T, W, LAPLACIAN>(shape, values, f, a0, at, factor, g, decay);
     }
