@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <charconv>
 #include <cmath>
 #include <csignal>
 #include <cstdio>
@@ -15,6 +16,7 @@
 #include <fmt/format.h>
 #include <map>
 #include <optional>
+#include <string_view>
 #include <sys/ioctl.h>
 #include <toml++/toml.h>
 #include <unistd.h>
@@ -270,6 +272,23 @@ void apply_key(CLI::App& command, const std::string& key, const toml::node& node
     }
 }
 
+/// Rewrites 8G, 512 MiB or 1000000 in bytes; returns what is wrong with it, or "". (CLI11's own takes -1 for
+/// 2^64 - 1.)
+std::string plain_bytes(std::string& text) {
+    const char* end = text.data() + text.size();
+    std::uint64_t number = 0;
+    const auto [stop, error] = std::from_chars(text.data(), end, number);
+    std::string_view unit(stop, static_cast<std::size_t>(end - stop));
+    unit.remove_prefix(std::min(unit.find_first_not_of(' '), unit.size()));
+    const std::string_view letters = "KMGT", letter = unit.substr(0, 1), rest = unit.substr(letter.size());
+    const std::size_t power = unit.empty() ? 0 : letters.find(letter) + 1; // 0 when it is none of them
+    const bool known = unit.empty() || (power > 0 && (rest.empty() || rest == "B" || rest == "iB"));
+    if (error != std::errc() || !known || number > UINT64_MAX >> 10 * power)
+        return fmt::format("expected bytes, as 512M or 8G, got '{}'", text);
+    text = std::to_string(number << 10 * power);
+    return {};
+}
+
 } // namespace
 
 std::string type_of(const CLI::Option& option) {
@@ -291,7 +310,7 @@ void add_common_flags(CLI::App& command, Common& common, bool resumable) {
         .add_option("--device-memory", common.device_memory,
                     "memory to use on the device, as 8G or 512M (0: all that is free, less a reserve)")
         ->type_name("SIZE")
-        ->transform(CLI::AsSizeValue(false).description(""))
+        ->transform(CLI::Validator(plain_bytes, ""))
         ->group(group);
     command.add_option("--isa", common.isa, "SIMD level: auto, baseline, avx2 or avx512")
         ->check(CLI::IsMember({"auto", "baseline", "avx2", "avx512"}))

@@ -9,6 +9,10 @@
 #include <utility>
 #include <vector>
 
+#ifdef CUEMU_TSAN
+extern "C" const char* __tsan_default_options() { return "halt_on_error=1"; } // the first race ends the test
+#endif
+
 namespace cuemu {
 namespace {
 
@@ -61,8 +65,9 @@ struct Block {
     std::mt19937_64 random;
     const std::function<void()>* body = nullptr;
     std::string error;
-    unsigned parity = 0;                      // of the barrier being gathered
-    char started = 0, ended = 0, passed[2]{}; // addresses by which ThreadSanitizer knows what orders threads
+    unsigned parity = 0; // of the barrier being gathered
+    // Addresses by which ThreadSanitizer knows what orders threads:
+    char started = 0, ended = 0, left = 0, passed[2]{};
 
     void prepare(std::size_t threads_wanted, const std::function<void()>& thread);
     void run(uint3 index);
@@ -114,6 +119,7 @@ void Block::switch_to(Thread& to) {
     ++statistics.switches;
     current = &to;
     threadIdx = to.id;
+    release(&left);
     from.fiber.switch_to(to.fiber);
     current->fiber.arrived(host.fiber);
 }
@@ -302,6 +308,8 @@ void run_grid(dim3 grid, dim3 dim, std::size_t shared_bytes, const std::function
             for (unsigned x = 0; x < grid.x && b.error.empty(); ++x) b.run({x, y, z});
     block = nullptr;
     if (b.error.empty()) return;
+    acquire(&b.left); // of threads that will not return; nobody else acquires it, so it orders nothing
+                      // between threads
     const std::string error = std::move(b.error);
     failed.push_back(std::move(pool)); // its fibers hold unfinished calls: never used again
     throw Fault(error);
