@@ -72,8 +72,7 @@ template <class T> kernels::SiteFunctions<T> site_functions(const Family& family
         f.potential_slope[k - 1] = static_cast<T>(static_cast<double>(k) * family.potential[k]);
     if (f.hermite) return f;
     f.lo = static_cast<T>(family.lo), f.hi = static_cast<T>(family.hi);
-    f.pieces = std::is_same_v<T, float> ? 32 : 128; // 32: the kernels look them up in registers
-    f.degree = std::is_same_v<T, float> ? 5 : 7;
+    f.pieces = kernels::kPieces<T>, f.degree = kernels::kPieceDegree<T>;
     const auto c = piecewise_coefficients(family, functions + 1, f.pieces, f.degree);
     const size_t powers = static_cast<size_t>(f.degree + 1), pieces = static_cast<size_t>(f.pieces);
     f.coefficients.resize(static_cast<size_t>(functions) * powers * pieces);

@@ -3,6 +3,7 @@
 #include "../kernels/philox.h"
 #include "../kernels/score.h"
 #include "../kernels/step.h"
+#include "device_block.h"
 #include "error.h"
 #include "exact_levels.h"
 #include "level_flow.h"
@@ -10,6 +11,7 @@
 #include "levels_device.h"
 #include "parallel.h"
 #include "progress.h"
+#include "reach.h"
 #include "score.h"
 #include "stationary.h"
 #include <algorithm>
@@ -26,17 +28,6 @@ namespace {
 using kernels::kScoreTile;
 using std::size_t;
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
-/// Whether a model can be trusted with coordinate j at z (time t_min): the box of a fitted reference; for OU,
-/// whose polynomials extrapolate wildly, the range of the data and a margin of 15 % and 6 s, s^2 = 1 - exp(-2
-/// t_min).
-bool within_reach(const Block& block, size_t j, double z) {
-    const Family& f = block.reference.of(static_cast<int>(j));
-    if (f.kind == ReferenceKind::fitted) return z >= f.lo && z <= f.hi;
-    const double margin =
-        0.15 * (block.upper[j] - block.lower[j]) + 6 * std::sqrt(-std::expm1(-2 * block.t_min));
-    return z >= block.lower[j] - margin && z <= block.upper[j] + margin;
-}
 
 /// The state of a batch: values [tile][column][particle] in the units of the data and log q [tile][particle].
 struct Batch {
@@ -65,6 +56,8 @@ class BlockSampler {
     size_t runaways() const { return runaways_; }
 
     void generate(Batch& batch, Progress& progress) {
+        if constexpr (built_with_cuda)
+            if (context_.device() == Device::cuda) return generate_on_device(batch, progress);
         Array<float> z(batch.tiles(), sites_ * kScoreTile);
         if (options_.method == Method::ode)
             flow(batch, z, progress);
@@ -86,13 +79,24 @@ class BlockSampler {
   private:
     static std::uint64_t particle(const Batch& batch, size_t tile) { return batch.first + tile * kScoreTile; }
 
+    void generate_on_device(Batch& batch, Progress& progress) {
+        if (!device_)
+            device_ = std::make_shared<DeviceBlock>(
+                BlockSteps<float>{context_, model_, block_, field_, times_, coefficients_}, options_.seed);
+        const BlockTarget target{batch.first, batch.count, &batch.x, &batch.log_density};
+        if (options_.method == Method::ode)
+            device_->flow(target, progress);
+        else
+            runaways_ += device_->diffuse(target, progress);
+    }
+
     void finish_density(Batch& batch, const Array<float>& z) const {
         for (size_t n = 0; n < batch.tiles() * kScoreTile; ++n) {
             double& log_q = batch.log_density[n];
             log_q -= log_scale_;
             for (size_t j = 0; j < sites_; ++j)
-                if (!within_reach(block_, j,
-                                  static_cast<double>(z(n / kScoreTile, j * kScoreTile + n % kScoreTile))))
+                if (!trusted_reach(block_, j).holds(
+                        static_cast<double>(z(n / kScoreTile, j * kScoreTile + n % kScoreTile))))
                     log_q = -kInfinity;
         }
     }
@@ -223,21 +227,15 @@ class BlockSampler {
         }
     }
 
-    /// Keeps particles where data at time t can be: the box, or for OU [e^-t lo - 5 s, e^-t hi + 5 s], s^2 =
-    /// 1 - e^-2t (at 3 s one particle in a hundred would be stopped at each step in four coordinates for no
-    /// fault of its own).
+    /// Keeps particles where data at time t can be.
     void project(double t, float* z, char* projected, size_t used) const {
-        const double decay = std::exp(-t), reach = 5 * std::sqrt(-std::expm1(-2 * t));
         for (size_t j = 0; j < sites_; ++j) {
-            const Family& f = block_.reference.of(static_cast<int>(j));
-            const float lo = static_cast<float>(fitted_ ? f.lo : decay * block_.lower[j] - reach);
-            const float hi = static_cast<float>(fitted_ ? f.hi : decay * block_.upper[j] + reach);
+            const Reach reach = noised_reach(block_, j, t);
+            const float lo = static_cast<float>(reach.lower), hi = static_cast<float>(reach.upper);
             float* at = z + j * kScoreTile;
             for (size_t p = 0; p < kScoreTile; ++p) {
-                const float inside = at[p] < hi    ? (at[p] > lo ? at[p] : lo)
-                                     : at[p] >= hi ? hi
-                                                   : 0.5f * (lo + hi);
-                if (p < used && inside != at[p] && (!fitted_ || !std::isfinite(at[p]))) projected[p] = 1;
+                const float inside = kernels::kept_within(at[p], lo, hi);
+                if (p < used && kernels::ran_away(at[p], inside, fitted_)) projected[p] = 1;
                 at[p] = inside;
             }
         }
@@ -259,6 +257,7 @@ class BlockSampler {
     Array<float> tables_;
     double log_scale_ = 0;
     size_t runaways_ = 0;
+    std::shared_ptr<DeviceBlock> device_; ///< shared: its destructor exists in builds with CUDA only
 };
 
 /// log q of the block's coordinates, of `count` rows of all modelled columns.
@@ -270,6 +269,9 @@ std::vector<double> block_density(const Context& context, const Model& model, co
     const std::vector<double> times = block.step_times(steps);
     std::vector<kernels::ScoreCoefficients<double>> coefficients;
     for (double t : times) coefficients.push_back(field.arrange(coefficients_at(block, t)));
+    if constexpr (built_with_cuda)
+        if (context.device() == Device::cuda)
+            return device_density({context, model, block, field, times, coefficients}, count, x);
     const auto& [mean, scale] = model.standardization;
     std::vector<double> out(count);
     Array<double> space(static_cast<size_t>(context.threads()), 4 * size + 2 * kScoreTile + field.scratch());
@@ -286,7 +288,8 @@ std::vector<double> block_density(const Context& context, const Model& model, co
             for (size_t p = 0; p < kScoreTile; ++p) {
                 const double value = z[j * kScoreTile + p] =
                     p < rows ? (x[(first + p) * d + column] - mean[column]) / scale[column] : 0;
-                log_q[p] = within_reach(block, j, value) ? log_q[p] - std::log(scale[column]) : -kInfinity;
+                log_q[p] =
+                    trusted_reach(block, j).holds(value) ? log_q[p] - std::log(scale[column]) : -kInfinity;
             }
         }
         for (size_t k = 0; k + 1 < times.size(); ++k) {

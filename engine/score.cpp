@@ -1,5 +1,7 @@
 #include "score.h"
+#include "../kernels/device.h"
 #include "../kernels/score.h"
+#include "device_block.h"
 #include "error.h"
 #include "parallel.h"
 #include "piecewise.h"
@@ -145,6 +147,9 @@ void score(const Context& context, const Model& model, double t, size_t count, c
     const Block& block = model.blocks.front();
     const ScoreField<double> field(context, block);
     const auto coefficients = field.arrange(coefficients_at(block, t));
+    if constexpr (built_with_cuda)
+        if (context.device() == Device::cuda)
+            return device_score(context, model, field, coefficients, count, x, out);
     const auto& [mean, scale] = model.standardization;
     const size_t tiles = (count + kScoreTile - 1) / kScoreTile;
     Array<double> space(static_cast<size_t>(context.threads()), field.scratch() + 2 * d * kScoreTile);

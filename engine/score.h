@@ -32,6 +32,7 @@ template <class T> class ScoreField {
     Coefficients arrange(const std::vector<double>& c) const;
     std::size_t scratch() const; ///< numbers of working space a thread
     void gradient(const Coefficients& c, const T* x, T* gradient, T* laplacian, T* scratch) const;
+    const kernels::ScorePlan<T>& plan() const { return *plan_; }
     /// Multiply-adds a particle: eigenfunctions, coefficients, products with phi'; without the Laplacian.
     /// What the bench counts.
     double multiply_adds() const;

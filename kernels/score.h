@@ -11,6 +11,10 @@ constexpr int kScoreTile = 64; ///< particles a tile; state is stored as [tile][
 constexpr int kMaxDegree = 24; ///< of a one-dimensional factor
 constexpr int kPotentialTerms = 9;
 
+/// Of the tables of fitted functions. 32 pieces of float32 are two vector registers, or one cache line.
+template <class T> constexpr int kPieces = sizeof(T) == 4 ? 32 : 128;
+template <class T> constexpr int kPieceDegree = sizeof(T) == 4 ? 5 : 7;
+
 /// phi_1 .. phi_n of one family: Hermite by recurrence on the line, otherwise polynomials in the local
 /// variable on equal pieces of [lo, hi]: coefficients[((n - 1) * (degree + 1) + power) * pieces + piece].
 template <class T> struct SiteFunctions {

@@ -53,6 +53,17 @@ DYNKIN_HD float transition(const TransitionView& t, float z, float u) {
                             cell.row_fraction);
 }
 
+/// z, or the nearer end of [lo, hi]; the middle for NaN.
+template <class T> DYNKIN_HD T kept_within(T z, T lo, T hi) {
+    return z < hi ? (z > lo ? z : lo) : (z >= hi ? hi : static_cast<T>(0.5) * (lo + hi));
+}
+/// Whether a particle that had to be moved counts as one that ran away: at the end of a reflecting box only
+/// if it was not finite.
+template <class T> DYNKIN_HD bool ran_away(T z, T inside, bool box) {
+    const bool finite = z - z == T{0};
+    return inside != z && (!box || !finite);
+}
+
 struct StepKernels {
     /// u[k][particle], k = 0 .. 3: the uniforms of one Philox call for each of kScoreTile particles from
     /// `first`.
