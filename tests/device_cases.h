@@ -4,10 +4,12 @@
 #include "engine/context.h"
 #include "engine/solve.h"
 #include "kernels/device.h"
+#include <cstdlib>
 #include <gtest/gtest.h>
 #include <optional>
 #include <ostream>
 #include <string>
+#include <string_view>
 #include <vector>
 #if DYNKIN_EMULATED
 #include "machine.h"
@@ -40,6 +42,16 @@ struct DeviceRun {
 inline std::vector<DeviceRun> device_runs() { return {{"gpu"}}; }
 inline std::size_t live_allocations() { return 0; }
 #endif
+
+/// How many samples an operation is tested with: below a warp, and above a block. With sanitizers, which slow
+/// the emulator down thirtyfold, the large one is smaller, unless DYNKIN_TEST_SIZES is "full".
+inline std::vector<std::size_t> sample_counts() {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    const char* sizes = std::getenv("DYNKIN_TEST_SIZES");
+    if (!sizes || std::string_view(sizes) != "full") return {1, 31, 1009};
+#endif
+    return {1, 31, 10'007};
+}
 
 inline std::ostream& operator<<(std::ostream& out, const DeviceRun& run) { return out << run.name; }
 

@@ -13,7 +13,7 @@ namespace {
 
 using kernels::kScoreTile;
 
-constexpr std::size_t counts[] = {1, 31, 10'007};
+const std::vector<std::size_t> counts = cases::sample_counts();
 /// Samples that pass 2^32, where the counter's second word begins to count.
 RandomCounters counters(std::uint64_t first) { return {9, Stream::test, first, 3, 2}; }
 constexpr std::uint64_t firsts[] = {0, 0xffffffe0};
