@@ -59,6 +59,9 @@ inline Context device_context(std::uint64_t memory = 0) {
     return Context({.device = Device::cuda, .device_memory = memory, .threads = 1});
 }
 
+/// The other backend: `automatic` would be the device here.
+inline Context cpu_context() { return Context({.device = Device::cpu, .threads = 1}); }
+
 /// A test with a context on the device; it fails when it leaves memory behind.
 class OnDevice : public testing::TestWithParam<DeviceRun> {
   protected:

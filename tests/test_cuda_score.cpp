@@ -201,7 +201,7 @@ TEST_P(CudaScoreRuns, TheScoreOfAGaussianModelIsExactAndThatOfTheCpu) {
                 for (size_t i = 0; i < 3; ++i)
                     x(n, i) = model.standardization.mean[i] + model.standardization.scale[i] * z(n, i);
             score(context(), model, t, count, x.data(), found.data());
-            score(cases::context(), model, t, count, x.data(), cpu.data());
+            score(cases::cpu_context(), model, t, count, x.data(), cpu.data());
             for (size_t n = 0; n < count; ++n) {
                 const auto expected = n < 31 ? law.noised(t).score(z.row(n)) : std::vector<double>();
                 for (size_t i = 0; i < 3; ++i) {

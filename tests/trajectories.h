@@ -20,12 +20,14 @@ struct TileState {
     std::vector<double> log_q = std::vector<double>(kScoreTile, 0.0);
 };
 
-/// T: the type whose rounding the tolerances are for. The model's standardisation is the identity.
+/// T: the type whose rounding the tolerances are for. Particles 0 to 63. The model's standardisation is the
+/// identity.
 template <class T> class Trajectory {
   public:
-    Trajectory(const Model& model, Path path, int steps, std::uint64_t seed, std::uint64_t first)
-        : block_(model.blocks.front()), path_(path), seed_(seed), first_(first),
-          field_(cases::context(), block_), times_(block_.step_times(steps)), scratch_(field_.scratch()) {
+    Trajectory(const Model& model, Path path, int steps, std::uint64_t seed, Against against = Against::exact)
+        : block_(model.blocks.front()), path_(path), seed_(seed), against_(against),
+          field_(Context({.device = Device::cpu, .threads = 1}), block_), times_(block_.step_times(steps)),
+          scratch_(field_.scratch()) {
         for (double t : times_) {
             plain_.push_back(coefficients_at(block_, t));
             coefficients_.push_back(field_.arrange(plain_.back()));
@@ -77,7 +79,7 @@ template <class T> class Trajectory {
         Array<double> rows(kScoreTile, z.rows());
         for (size_t p = 0; p < kScoreTile; ++p)
             for (size_t i = 0; i < z.rows(); ++i) rows(p, i) = z(i, p);
-        const Naive<T> naive(block_.reference, block_.basis, plain_[k], rows);
+        const Naive<T> naive(block_.reference, block_.basis, plain_[k], rows, against_);
         for (size_t p = 0; p < kScoreTile; ++p) {
             if (laplacian) error->log_q[p] += dt * naive.laplacian_bound[p];
             for (size_t i = 0; i < z.rows(); ++i)
@@ -108,9 +110,8 @@ template <class T> class Trajectory {
         for (size_t i = 0; i < g.size(); ++i) state.z[i] += dt * g[i];
         for (size_t j = 0; j < g.rows(); ++j)
             for (size_t p = 0; p < kScoreTile; ++p) {
-                const RandomWords w =
-                    philox(seed_, Stream::sampler_noise, first_ + p, static_cast<std::uint32_t>(k),
-                           static_cast<std::uint32_t>(j / 4));
+                const RandomWords w = philox(seed_, Stream::sampler_noise, p, static_cast<std::uint32_t>(k),
+                                             static_cast<std::uint32_t>(j / 4));
                 double rounding = 0;
                 state.z(j, p) = fitted() ? table(k, j, state.z(j, p), uniform_float(w.v[j % 4]), rounding)
                                          : ou(dt, state.z(j, p), w, j % 4, rounding);
@@ -166,7 +167,8 @@ template <class T> class Trajectory {
 
     const Block& block_;
     Path path_;
-    std::uint64_t seed_, first_;
+    std::uint64_t seed_;
+    Against against_;
     ScoreField<double> field_;
     std::vector<double> times_;
     std::vector<std::vector<double>> plain_;
