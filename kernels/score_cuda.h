@@ -21,7 +21,8 @@ template <class T> struct DeviceFunctions {
 };
 
 /// Adds c[w] f to the factors of phi'_{a0 + 1 + w}(x_i), w < W, where f stands `offset` bytes into the
-/// values of phi: phi_b(x_j), number ((b - 1) sites + j) chunk. One group a0 = 0, W, ... holds rows [a0 / W * rows
+/// values of phi: phi_b(x_j), number ((b - 1) sites + j) chunk. One group a0 = 0, W, ... holds rows [a0 / W *
+/// rows
 /// + first_row[i], ...).
 template <class T, int W> struct alignas(16) ScoreRow {
     T c[W];
