@@ -38,7 +38,7 @@ struct Summary {
 };
 
 int run(const Options& o) {
-    const Context context = make_context(o.common);
+    const Context context = make_context(o.common, Runs::on_cpu_or_device);
     Result result("density", o.common, context);
     result.stage("density");
     require_distinct(o.output, {o.model, o.points});

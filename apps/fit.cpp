@@ -198,7 +198,7 @@ int run(const Options& options) {
     if (options.from_energy)
         return run_energy_fit(options.common, options.target, options.output, options.rows,
                               resolve(options, nullptr), configuration_of(options));
-    const Context context = make_context(options.common);
+    const Context context = make_context(options.common, Runs::on_cpu_or_device);
     Result result("fit", options.common, context);
     result.stage("fit");
     require_distinct(options.output, {options.samples, options.target});
@@ -207,6 +207,7 @@ int run(const Options& options) {
     FitOptions fit_options = resolve(options, &data);
     nlohmann::ordered_json identity = configuration_of(options);
     identity["input"] = data.fingerprint();
+    identity["device"] = device_of(context);
     fit_options.checkpoint = checkpoint_of(options.output, identity, options.common, context);
     FitReport report;
     Model model = fit(context, data, fit_options, &report);

@@ -12,6 +12,11 @@ namespace dynkin::app {
 CheckpointOptions checkpoint_of(const std::string& output, nlohmann::ordered_json configuration,
                                 const Common& common, const Context& context);
 
+/// "cpu" or "cuda": part of the identity where the two round differently.
+inline const char* device_of(const Context& context) {
+    return context.device() == Device::cuda ? "cuda" : "cpu";
+}
+
 /// Rows or particles at a time from the environment variable DYNKIN_BATCH, 0 when it is not set: never
 /// changes results.
 std::size_t batch_from_environment();

@@ -108,7 +108,7 @@ void generate(const Context& context, const Model& model, const Options& o, Samp
 }
 
 int run(const Options& o) {
-    const Context context = make_context(o.common);
+    const Context context = make_context(o.common, Runs::on_cpu_or_device);
     Result result("sample", o.common, context);
     result.stage("sample");
     require(o.samples >= 1, ErrorKind::usage, "-n: expected at least 1 sample, got 0");
@@ -130,6 +130,7 @@ int run(const Options& o) {
     settings.steps = o.steps, settings.seed = o.common.seed;
     const int steps = o.steps ? o.steps : model.default_steps;
     nlohmann::ordered_json identity = configuration_of(o, steps);
+    identity["device"] = device_of(context);
     identity["model_checksum"] = checksum(read_file(o.model, std::uint64_t{1} << 36));
     Output output(o, model, checkpoint_of(o.output, identity, o.common, context));
     generate(context, model, o, settings, output);

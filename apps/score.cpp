@@ -18,7 +18,7 @@ struct Options {
 };
 
 int run(const Options& o) {
-    const Context context = make_context(o.common);
+    const Context context = make_context(o.common, Runs::on_cpu_or_device);
     Result result("score", o.common, context);
     result.stage("score");
     require_distinct(o.output, {o.model, o.points});

@@ -1,5 +1,6 @@
 // test_device.cpp - the program with --device cuda, on the emulated device: the same files and figures as on
 // the CPU.
+#include "engine/npy.h"
 #include "program.h"
 #include <cmath>
 #include <csignal>
@@ -60,6 +61,57 @@ TEST_F(OnEmulator, GinzburgLandauChainOf16Sites) {
     EXPECT_EQ(weighed.at("flagged"), 1);
     both({"evaluate", train, "--against", path("t.npy"), "--target", target}, {});
 }
+
+/// The largest difference of two files of numbers; infinities must agree.
+double difference(const std::string& a, const std::string& b) {
+    const Array<double> x = read_npy(a), y = read_npy(b);
+    EXPECT_EQ(x.size(), y.size());
+    double largest = 0;
+    for (std::size_t k = 0; k < x.size(); ++k)
+        if (x[k] != y[k]) largest = std::fmax(largest, std::abs(x[k] - y[k]));
+    return largest;
+}
+
+/// fit, sample, score and density of one structure on both devices. Models: fits agree to 1e-10, the text of
+/// figures is rounded. Samples are float32 trajectories of 32 to 64 steps: 1e-3 is far above their rounding
+/// (docs/method.md, section 5.5) and far below any error of method.
+class OnBothDevices : public OnEmulator, public ::testing::WithParamInterface<const char*> {};
+
+TEST_P(OnBothDevices, ThePipelineAgrees) {
+    const std::string target = chain_target(8), train = path("train.npy"), structure = GetParam();
+    succeed({"draw", target, "-n", "3000", "-o", train, "--sampler", "exact", "--quiet"});
+    nlohmann::json fits[2];
+    for (const bool device : {false, true}) {
+        const std::string name = device ? "cuda" : "cpu";
+        const auto on = [&](Arguments arguments) {
+            arguments.insert(arguments.end(), {"--quiet", "--json", "--device", name});
+            return nlohmann::json::parse(succeed(arguments, emulated()).out);
+        };
+        fits[device] = on({"fit", train, "--target", target, "-o", path(name), "--levels", structure});
+        const std::string model = path("cpu");
+        for (const std::string method : {"ode", "sde"}) {
+            Arguments sample = {"sample", model, "-n", "500", "-o", path(name + method), "--method", method};
+            if (method == "ode") sample.insert(sample.end(), {"--log-density", path(name + "q")});
+            on(sample);
+        }
+        on({"density", model, path("cpuode"), "-o", path(name + "density")});
+        if (structure == "flat")
+            on({"score", model, path("cpuode"), "-t", "0.1", "-o", path(name + "score")});
+    }
+    EXPECT_EQ(fits[1].at("basis_size"), fits[0].at("basis_size"));
+    EXPECT_EQ(fits[1].at("ridge"), fits[0].at("ridge"));
+    const double condition = fits[0].at("condition");
+    EXPECT_NEAR(fits[1].at("condition").get<double>(), condition, 1e-4 * condition);
+    EXPECT_LE(difference(path("cpuode"), path("cudaode")), 1e-3);
+    EXPECT_LE(difference(path("cpusde"), path("cudasde")), 1e-3);
+    EXPECT_LE(difference(path("cpuq"), path("cudaq")), 1e-3);
+    EXPECT_LE(difference(path("cpudensity"), path("cudadensity")), 1e-7);
+    if (structure == "flat") {
+        EXPECT_LE(difference(path("cpuscore"), path("cudascore")), 1e-4);
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Structure, OnBothDevices, ::testing::Values("flat", "all"));
 
 TEST_F(OnEmulator, AnInterruptedDrawGoesOn) {
     const std::string target = chain_target(6), output = path("x.npy");
