@@ -35,8 +35,9 @@ OPERATIONS = {
     CONSTANT: {0x0b9: "ULDC", 0x182: "LDC", 0x1ac: "LDCU"},
     STORE: {0x185: "ST", 0x186: "STG", 0x188: "STS", 0x18e: "RED"},
     CONTROL: {0x118: "NOP", 0x119: "S2R", 0x11a: "DEPBAR", 0x11b: "ENDCOLLECTIVE", 0x11d: "BAR", 0x141: "BSYNC",
-              0x142: "BREAK", 0x143: "CALL", 0x144: "CALL", 0x145: "BSSY", 0x147: "BRA", 0x148: "WARPSYNC", 0x149: "BRX", 0x14d: "EXIT", 0x14e: "LEPC", 0x150: "RET",
-              0x15c: "BPT", 0x15d: "NANOSLEEP", 0x18f: "CCTL", 0x189: "SHFL", 0x192: "MEMBAR", 0x1a1: "MATCH",
+              0x142: "BREAK", 0x143: "CALL", 0x144: "CALL", 0x145: "BSSY", 0x147: "BRA", 0x148: "WARPSYNC", 0x149: "BRX",
+              0x14d: "EXIT", 0x14e: "LEPC", 0x150: "RET", 0x15c: "BPT", 0x15d: "NANOSLEEP", 0x18f: "CCTL",
+              0x189: "SHFL", 0x192: "MEMBAR", 0x1a1: "MATCH",
               0x1ab: "ERRBAR", 0x1af: "LDGDEPBAR", 0x1c3: "S2UR", 0x1c4: "REDUX"},
 }
 NAMES = {code: name for names in OPERATIONS.values() for code, name in names.items()}
