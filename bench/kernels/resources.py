@@ -89,8 +89,9 @@ def add_occupancy(rows, hot, cuda_include, folder):
 
 
 def entry(hot, row):
-    """What bench/kernels/hot.toml says of a row's kernel."""
-    return hot.get(row["source"], {}).get(row["kernel"].split("<")[0], {})
+    """What bench/kernels/hot.toml says of a row's kernel; of an instance by its full name before its template."""
+    kernels = hot.get(row["source"], {})
+    return kernels.get(row["kernel"].split("<")[0], {}) | kernels.get(row["kernel"], {})
 
 
 def read_hot(path):
@@ -163,7 +164,7 @@ def losses(rows, table, hot):
             found += [f"{name}: {what}" for what in worse(row, before)]
     found += [f"{source}: {kernel} on sm_{architecture}: in the table, but there is no such kernel"
               for source, kernel, architecture in known]
-    names = {(r["source"], r["kernel"].split("<")[0]) for r in rows}
+    names = {(r["source"], name) for r in rows for name in (r["kernel"], r["kernel"].split("<")[0])}
     found += [f"hot.toml: {source}.{kernel} is not the name of a kernel"
               for source, kernels in hot.items() for kernel in kernels if (source, kernel) not in names]
     return found
