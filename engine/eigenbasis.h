@@ -54,6 +54,9 @@ struct ProductTables {
     std::vector<double> a, g;
     double product(int k, int l, int r) const { return a[index(k, l, r)]; }
     double gradient(int k, int l, int r) const { return g[index(k, l, r)]; }
+    /// All r at once.
+    const double* products(int k, int l) const { return &a[index(k, l, 0)]; }
+    const double* gradients(int k, int l) const { return &g[index(k, l, 0)]; }
     /// 1 - sum_r g^2 / integral (phi_k')^2 (phi_l')^2: what the truncation at R leaves out; worst over k, l.
     double residual = 0;
 

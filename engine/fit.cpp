@@ -1,9 +1,7 @@
 // fit.cpp - the last stages of fit(): basis, times, moments, one linear system per time node.
 #include "fit.h"
 #include "fitter.h"
-#include "parallel.h"
-#include "progress.h"
-#include "solve.h"
+#include "node_systems.h"
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -123,28 +121,14 @@ double Fitter::choose_ridge(const ScoreSystem& system, const std::vector<double>
     const Block& b = block();
     const size_t step = std::max<size_t>((b.node_time.size() - 1) / 4, 1),
                  used = (b.node_time.size() + step - 1) / step;
-    const auto mean_train = system.means(train), mean_test = system.means(test);
+    std::vector<double> times(used);
+    for (size_t m = 0; m < used; ++m) times[m] = b.node_time[m * step];
     std::map<double, double> losses;
     const auto measure = [&](const std::vector<double>& ridges) {
-        Array<double> loss(used, ridges.size());
-        parallel_for(context_.threads(), used, [&](size_t m, size_t) {
-            if (context_.interrupt_signal()) return;
-            const double t = b.node_time[m * step];
-            Array<double> a_train(system.size(), system.size()), a_test(system.size(), system.size());
-            system.gram(train, t, a_train), system.gram(test, t, a_test);
-            const auto b_train = system.right_side(mean_train, t), b_test = system.right_side(mean_test, t);
-            for (size_t r = 0; r < ridges.size(); ++r) {
-                Array<double> a = a_train;
-                std::vector<double> c;
-                const SolveStatus status = solve_score_system(a, b_train, system.eigenvalues(), ridges[r], c);
-                loss(m, r) =
-                    status.solved && !status.raised ? score_matching_loss(a_test, b_test, c) : INFINITY;
-            }
-        });
-        if (const int signal = context_.interrupt_signal()) throw Interrupted(signal);
+        const Array<double> loss = held_out_losses(context_, system, train, test, times, ridges);
         for (size_t r = 0; r < ridges.size(); ++r) {
             double total = 0; // dt = (t - t_min + t0) d tau
-            for (size_t m = 0; m < used; ++m) total += loss(m, r) * (b.node_time[m * step] - b.t_min + b.t0);
+            for (size_t m = 0; m < used; ++m) total += loss(m, r) * (times[m] - b.t_min + b.t0);
             losses[ridges[r]] = total * b.tau(b.t_end) / static_cast<double>(used);
         }
     };
@@ -174,26 +158,10 @@ void Fitter::solve() {
             choose_ridge(system, moment_averages(sums_, Subset::train), moment_averages(sums_, Subset::test));
     const std::vector<double> moments = moment_averages(sums_, Subset::all);
     sums_ = {};
-    const std::vector<double> means = system.means(moments);
     const size_t nodes = b.node_time.size();
     b.coefficients = Array<double>(nodes, system.size());
-    std::vector<SolveStatus> status(nodes);
-    Progress progress(context_, "solve", nodes);
-    const size_t chunk = static_cast<size_t>(context_.threads());
-    for (size_t first = 0; first < nodes; first += chunk) {
-        const size_t last = std::min(nodes, first + chunk);
-        parallel_for(context_.threads(), last - first, [&](size_t job, size_t) {
-            const size_t m = first + job;
-            Array<double> a(system.size(), system.size());
-            std::vector<double> c;
-            system.gram(moments, b.node_time[m], a);
-            status[m] = solve_score_system(a, system.right_side(means, b.node_time[m]), system.eigenvalues(),
-                                           ridge, c);
-            if (status[m].solved) std::copy(c.begin(), c.end(), b.coefficients.row(m));
-        });
-        progress.set(last);
-        if (progress.interrupted()) progress.throw_interrupted();
-    }
+    const std::vector<SolveStatus> status =
+        solve_nodes(context_, system, moments, b.node_time, ridge, b.coefficients);
     report_.ridge = ridge;
     for (size_t m = 0; m < nodes; ++m) {
         if (!status[m].solved)

@@ -1,6 +1,8 @@
 #include "gram.h"
+#include "../kernels/gram.h"
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 
 namespace dynkin {
 
@@ -40,54 +42,45 @@ std::vector<double> ScoreSystem::right_side(std::span<const double> means, doubl
 }
 
 void ScoreSystem::gram(std::span<const double> moments, double t, Array<double>& a) const {
-    const int top = plan_.top_degree();
-    const size_t rs = static_cast<size_t>(top + 1);
+    const int degrees = plan_.top_degree() + 1;
     std::fill(a.begin(), a.end(), 0.0);
-    std::vector<double> decayed_gradient, decay(rs);
-    int current = -1, degrees = 0;
+    std::vector<std::vector<double>> decay; // exp(-lambda_r t) of each family
+    for (const Family& family : reference_.families)
+        std::transform(family.lambda.begin(), family.lambda.end(), std::back_inserter(decay.emplace_back()),
+                       [t](double lambda) { return std::exp(-lambda * t); });
+    const auto family_of = [&](int site) {
+        return static_cast<size_t>(reference_.family_of[static_cast<size_t>(site)]);
+    };
     for (int i = 0; i < set_.sites; ++i) {
-        const int family = reference_.family_of[static_cast<size_t>(i)];
-        const ProductTables& table = tables_[static_cast<size_t>(family)];
-        const Family& reference = reference_.of(i);
-        if (family != current) { // g(a, c, r) exp(-lambda_r t)
-            current = family, degrees = table.degree + 1;
-            for (size_t r = 0; r < rs; ++r) decay[r] = std::exp(-reference.lambda[r] * t);
-            decayed_gradient.resize(table.g.size());
-            for (size_t k = 0; k < table.g.size(); ++k) decayed_gradient[k] = table.g[k] * decay[k % rs];
-        }
+        const size_t family = family_of(i);
+        const ProductTables& table = tables_[family];
         const auto& features = plan_.features(i);
         const auto& active = active_[static_cast<size_t>(i)];
-        std::vector<double> feature_decay(features.size(), 1);
-        for (size_t p = 1; p < features.size(); ++p)
-            feature_decay[p] =
-                std::exp(-reference_.of(features[p].j).lambda[static_cast<size_t>(features[p].b)] * t);
+        const auto feature_decay = [&](const Feature& f) {
+            return f.j < 0 ? 1 : decay[family_of(f.j)][static_cast<size_t>(f.b)];
+        };
         for (size_t u = 0; u < active.size(); ++u)
             for (size_t v = 0; v <= u; ++v) {
                 const Feature &fp = features[static_cast<size_t>(active[u].feature)],
                               &fq = features[static_cast<size_t>(active[v].feature)];
                 if (set_.even && (active[u].a + fp.b + active[v].a + fq.b) % 2) continue;
-                const double* g =
-                    &decayed_gradient[static_cast<size_t>(active[u].a * degrees + active[v].a) * rs];
+                const double* g = table.gradients(active[u].a, active[v].a);
                 double sum = 0;
                 if (fp.j >= 0 &&
                     fp.j == fq.j) { // products at the same neighbour: phi_b phi_d expanded in phi_s
-                    const ProductTables& other =
-                        tables_[static_cast<size_t>(reference_.family_of[static_cast<size_t>(fp.j)])];
-                    const Family& neighbour = reference_.of(fp.j);
-                    for (int s = 0; s <= top; ++s) {
-                        const double product = other.product(fp.b, fq.b, s);
-                        if (std::abs(product) < 1e-13) continue;
-                        double inner = 0;
-                        for (int r = 0; r <= top; ++r)
-                            if (std::abs(table.gradient(active[u].a, active[v].a, r)) > 1e-13)
-                                inner += g[r] * plan_.pair(moments.data(), i, fp.j, r, s);
-                        sum += product * std::exp(-neighbour.lambda[static_cast<size_t>(s)] * t) * inner;
-                    }
+                    const auto pair = [&](int parity) {
+                        const auto at = plan_.pair_place(i, fp.j, parity);
+                        return kernels::PairMoments{moments.data() + at.base, at.stride_r, at.stride_s,
+                                                    at.position};
+                    };
+                    sum = kernels::pair_sum(
+                        g, decay[family].data(), tables_[family_of(fp.j)].products(fp.b, fq.b),
+                        decay[family_of(fp.j)].data(), degrees, set_.even, pair(0), pair(1));
                 } else {
-                    const auto view = plan_.triple(moments.data(), i, active[u].feature, active[v].feature);
-                    for (int r = 0; r <= top; ++r) sum += g[r] * view(r);
-                    sum *= feature_decay[static_cast<size_t>(active[u].feature)] *
-                           feature_decay[static_cast<size_t>(active[v].feature)];
+                    const auto at = plan_.triple_place(i, active[u].feature, active[v].feature);
+                    sum = kernels::triple_sum(g, decay[family].data(), degrees,
+                                              {moments.data() + at.base, at.stride, at.slot});
+                    sum *= feature_decay(fp) * feature_decay(fq);
                 }
                 const int row = std::max(active[u].term, active[v].term),
                           col = std::min(active[u].term, active[v].term);

@@ -30,6 +30,7 @@ class ScoreSystem {
     std::vector<double> right_side(std::span<const double> means, double t) const;
 
   private:
+    friend class DeviceScoreSystem; // gram_device.h: the same sums on the device
     /// A term as seen from one of its sites: phi_a(x_i) times a feature.
     struct Active {
         int term, a, feature;

@@ -1,6 +1,8 @@
 #include "moments.h"
+#include "../kernels/device.h"
 #include "../kernels/moments.h"
 #include "error.h"
+#include "moments_device.h"
 #include "parallel.h"
 #include "piecewise.h"
 #include "progress.h"
@@ -214,41 +216,52 @@ int MomentPlan::feature(int site, int j, int b) const {
     throw Error(ErrorKind::usage, "moments: no such feature");
 }
 
-MomentPlan::View MomentPlan::triple(const double* sums, int site, int p, int q) const {
+MomentPlan::TriplePlace MomentPlan::triple_place(int site, int p, int q) const {
     const SiteLayout& at = layout_[static_cast<size_t>(site)];
     const auto& list = features_[static_cast<size_t>(site)];
     const Feature &fp = list[static_cast<size_t>(p)], &fq = list[static_cast<size_t>(q)];
-    const auto view = [&](int group, int kind, int row, int col) {
+    const auto place = [&](int group, int kind, int row, int col) {
         const MomentGroup& g = groups_[static_cast<size_t>(group)];
-        return View{sums + g.offset + static_cast<size_t>(row) * g.ld + static_cast<size_t>(col),
-                    g.rows.size() * g.ld, at.slot[static_cast<size_t>(kind)].data()};
+        return TriplePlace{g.offset + static_cast<size_t>(row) * g.ld + static_cast<size_t>(col),
+                           g.rows.size() * g.ld, at.slot[static_cast<size_t>(kind)].data()};
     };
     if (fp.far && fq.far) {
         const int a = at.far_position[static_cast<size_t>(p)], b = at.far_position[static_cast<size_t>(q)];
-        return view(at.far, 3, std::max(a, b), std::min(a, b));
+        return place(at.far, 3, std::max(a, b), std::min(a, b));
     }
     const bool odd_p = fp.b % 2, odd_q = fq.b % 2;
     int row = p, col = q;
     if (fp.far || (even_ && odd_p && !odd_q)) std::swap(row, col);
     const int m = at.row[static_cast<size_t>(row)], n = at.col[static_cast<size_t>(col)];
-    if (!even_ || (odd_p && odd_q)) return view(at.near_all, 0, m, n);
-    return odd_p || odd_q ? view(at.odd_weight, 2, m, n) : view(at.near_near, 1, m, n);
+    if (!even_ || (odd_p && odd_q)) return place(at.near_all, 0, m, n);
+    return odd_p || odd_q ? place(at.odd_weight, 2, m, n) : place(at.near_near, 1, m, n);
+}
+
+MomentPlan::View MomentPlan::triple(const double* sums, int site, int p, int q) const {
+    const TriplePlace at = triple_place(site, p, q);
+    return {sums + at.base, at.stride, at.slot};
+}
+
+MomentPlan::PairPlace MomentPlan::pair_place(int i, int j, int parity) const {
+    const int low = std::min(i, j), high = std::max(i, j);
+    const auto& pairs = layout_[static_cast<size_t>(low)].pairs;
+    const auto entry = std::lower_bound(pairs.begin(), pairs.end(), high,
+                                        [](const auto& p, int value) { return p.j < value; });
+    if (entry == pairs.end() || entry->j != high || entry->group[parity] < 0) return {};
+    const MomentGroup& g = groups_[static_cast<size_t>(entry->group[parity])];
+    PairPlace at{g.offset + static_cast<size_t>(entry->first_row[parity]) * g.ld +
+                     static_cast<size_t>(entry->first_col[parity]),
+                 g.ld, 1, pair_position_[entry->position[parity]].data()};
+    if (i > j) std::swap(at.stride_r, at.stride_s);
+    return at;
 }
 
 double MomentPlan::pair(const double* sums, int i, int j, int r, int s) const {
-    if (i > j) std::swap(i, j), std::swap(r, s);
     if (even_ && (r + s) % 2) return 0;
-    const auto& pairs = layout_[static_cast<size_t>(i)].pairs;
-    const auto entry =
-        std::lower_bound(pairs.begin(), pairs.end(), j, [](const auto& p, int value) { return p.j < value; });
-    const int parity = even_ ? r % 2 : 0;
-    if (entry == pairs.end() || entry->j != j || entry->group[parity] < 0) return 0;
-    const auto& position = pair_position_[entry->position[parity]];
-    const int row = position[static_cast<size_t>(r)], col = position[static_cast<size_t>(s)];
-    if (row < 0 || col < 0) return 0;
-    const MomentGroup& g = groups_[static_cast<size_t>(entry->group[parity])];
-    return sums[g.offset + static_cast<size_t>(entry->first_row[parity] + row) * g.ld +
-                static_cast<size_t>(entry->first_col[parity] + col)];
+    const PairPlace at = pair_place(i, j, even_ ? r % 2 : 0);
+    if (!at.position || at.position[r] < 0 || at.position[s] < 0) return 0;
+    return sums[at.base + static_cast<size_t>(at.position[r]) * at.stride_r +
+                static_cast<size_t>(at.position[s]) * at.stride_s];
 }
 
 double MomentPlan::multiply_adds() const {
@@ -412,6 +425,9 @@ void accumulate_moments(const Context& context, const MomentPlan& plan, const Re
     if (sums.train.empty()) sums.train.assign(plan.size(), 0), sums.test.assign(plan.size(), 0);
     require(sums.train.size() == plan.size() && sums.test.size() == plan.size(), ErrorKind::usage,
             "moments: the sums to continue belong to another plan");
+    if constexpr (built_with_cuda)
+        if (context.device() == Device::cuda)
+            return accumulate_moments_on_device(context, plan, reference, source, options, sums);
     if (options.single_precision)
         run<float>(context, plan, reference, source, options, sums);
     else

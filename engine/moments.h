@@ -64,6 +64,22 @@ class MomentPlan {
     /// E[phi_r(x_i) phi_s(x_j)]; 0 where the plan leaves it out.
     double pair(const double* sums, int i, int j, int r, int s) const;
 
+    /// Where triple() stands: base + slot[r] * stride; slot: top_degree() + 1 numbers, the same for many
+    /// triples.
+    struct TriplePlace {
+        std::size_t base, stride;
+        const int* slot;
+    };
+    TriplePlace triple_place(int site, int feature_p, int feature_q) const;
+    /// Where pair() stands for r and s of one parity (even bases; else parity 0 holds all): base +
+    /// position[r] * stride_r + position[s] * stride_s; position null, or negative: 0.
+    struct PairPlace {
+        std::size_t base = 0, stride_r = 0, stride_s = 0;
+        const int* position = nullptr;
+    };
+    PairPlace pair_place(int i, int j, int parity) const;
+    bool even() const { return even_; }
+
     const std::vector<kernels::MomentGroup>& groups() const { return groups_; }
 
   private:
@@ -104,8 +120,8 @@ struct MomentOptions {
     std::function<void(const MomentSums&)> after_batch;
 };
 
-/// Continues `sums` (empty: from the start) through all rows. Same bytes for any thread count and batch.
-/// Cost: 2 multiply_adds() flops a row. Throws what the source throws.
+/// Continues `sums` (empty: from the start) through all rows, on the context's device. Same bytes for any
+/// thread count, batch and device memory. Cost: 2 multiply_adds() flops a row. Throws what the source throws.
 void accumulate_moments(const Context& context, const MomentPlan& plan, const Reference& reference,
                         const SampleSource& source, const MomentOptions& options, MomentSums& sums);
 

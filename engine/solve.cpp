@@ -10,6 +10,13 @@ using std::size_t;
 
 void use_sequential_blas() { openblas_set_num_threads(1); }
 
+bool raise_ridge(SolveStatus& status) {
+    if (!(status.ridge < 1)) return false;
+    status.ridge = status.ridge > 0 ? std::min(10 * status.ridge, 1.0) : 1e-12;
+    ++status.raised;
+    return true;
+}
+
 SolveStatus solve_score_system(Array<double>& a, std::span<const double> b, std::span<const double> lambda,
                                double ridge, std::vector<double>& c) {
     const size_t n = b.size();
@@ -26,7 +33,7 @@ SolveStatus solve_score_system(Array<double>& a, std::span<const double> b, std:
     }
     SolveStatus status;
     status.ridge = ridge;
-    for (;; ++status.raised) {
+    for (;;) {
         double norm = 0;
         for (size_t k = 0; k < n; ++k) {
             a(k, k) = diagonal[k] + status.ridge;
@@ -38,8 +45,7 @@ SolveStatus solve_score_system(Array<double>& a, std::span<const double> b, std:
             status.condition = reciprocal > 0 ? 1 / reciprocal : INFINITY;
             break;
         }
-        if (!(status.ridge < 1)) return status;
-        status.ridge = status.ridge > 0 ? std::min(10 * status.ridge, 1.0) : 1e-12;
+        if (!raise_ridge(status)) return status;
         for (size_t k = 0; k < n; ++k)
             for (size_t l = 0; l < k; ++l) a(k, l) = a(l, k);
     }

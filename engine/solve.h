@@ -14,6 +14,9 @@ struct SolveStatus {
     bool solved = false;  ///< false when even a ridge of 1 fails (matrix not finite)
 };
 
+/// After a factorisation failed: the next ridge to try. False: there is none.
+bool raise_ridge(SolveStatus& status);
+
 /// Solves (D^-1/2 A D^-1/2 + ridge I) y = D^-1/2 b, c = D^-1/2 y, D = diag(lambda). `a`: lower triangle,
 /// overwritten. Cholesky (LAPACK), K^3/3 flops, one thread.
 SolveStatus solve_score_system(Array<double>& a, std::span<const double> b, std::span<const double> lambda,

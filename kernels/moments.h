@@ -1,7 +1,9 @@
 // moments.h - sums over samples of products of two or three eigenfunctions, as matrix products over tiles of
-// samples. The two loops: moments_simd.cpp (host, once per SIMD level).
+// samples. The two loops: moments_simd.cpp (host, once per SIMD level) and moments_cuda.cu (device).
 #pragma once
 #include "engine/context.h"
+#include "portable.h"
+#include <algorithm>
 #include <cstddef>
 #include <vector>
 
@@ -29,6 +31,23 @@ template <class T> struct FunctionTable {
     double lo = 0, hi = 0;
     std::vector<T> coefficients;
 };
+
+/// phi_{n+1} of Hermite from the two before it: down = sqrt(n), norm = 1 / sqrt(n + 1).
+template <class T> DYNKIN_HD T hermite_next(T z, T now, T before, T down, T norm) {
+    return (z * now - down * before) * norm;
+}
+
+/// Where z, clipped to the box, stands in a table: its piece, and the local variable there.
+template <class T> struct TablePlace {
+    int piece;
+    T t;
+};
+/// scale = pieces / (hi - lo).
+template <class T> DYNKIN_HD TablePlace<T> table_place(T z, T lo, T scale, int pieces) {
+    const T u = std::clamp((z - lo) * scale, T{0}, static_cast<T>(pieces));
+    const int piece = std::min(static_cast<int>(u), pieces - 1);
+    return {piece, 2 * (u - static_cast<T>(piece)) - 1};
+}
 
 /// The kernels of one SIMD level.
 template <class T> struct MomentKernels {

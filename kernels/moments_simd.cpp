@@ -148,7 +148,7 @@ template <class T> void evaluate_hermite(int functions, const T* z, int count, T
         const T* now = values + n * kMomentTile;
         for (int s = 0; s < kMomentTile; ++s) {
             const T before = n > 1 ? values[(n - 1) * kMomentTile + s] : T{1};
-            next[s] = s < count ? (z[s] * now[s] - down * before) * norm : T{0};
+            next[s] = s < count ? hermite_next(z[s], now[s], before, down, norm) : T{0};
         }
     }
 }
@@ -163,9 +163,7 @@ template <class T> void evaluate(const FunctionTable<T>& table, const T* z, int 
             for (int n = 1; n < table.functions; ++n) values[n * kMomentTile + s] = 0;
             continue;
         }
-        const T u = std::clamp((z[s] - lo) * scale, T{0}, static_cast<T>(table.pieces));
-        const int piece = std::min(static_cast<int>(u), table.pieces - 1);
-        const T t = 2 * (u - static_cast<T>(piece)) - 1;
+        const auto [piece, t] = table_place(z[s], lo, scale, table.pieces);
         const T* c =
             table.coefficients.data() +
             static_cast<std::size_t>(piece) * static_cast<std::size_t>((table.degree + 1) * table.stride);

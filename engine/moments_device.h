@@ -1,0 +1,16 @@
+// moments_device.h - the moment pass on the device (private).
+#pragma once
+#include "moments.h"
+
+namespace dynkin {
+
+/// accumulate_moments() on the context's device; `sums` are of the plan. The sum of each product over five
+/// thousand rows is formed by itself and added to those before, so that the bytes depend neither on batches
+/// nor on memory (but differ from the CPU's by rounding). Rows are read while the device works on those
+/// before. options.batch is rounded up to 5 120 rows, and down to what the device's memory holds; where it is
+/// 0, after_batch is called after the last batch, and twice a second before. Sums to continue must end with a
+/// group of 1 280 rows, as those of after_batch do.
+void accumulate_moments_on_device(const Context& context, const MomentPlan& plan, const Reference& reference,
+                                  const SampleSource& source, const MomentOptions& options, MomentSums& sums);
+
+} // namespace dynkin

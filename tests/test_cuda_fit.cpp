@@ -1,0 +1,143 @@
+// test_cuda_fit.cpp - the fit of a flat model on the device: the CPU's coefficients, and the same bytes for
+// every batch and budget of memory.
+#include "cases.h"
+#include "device_cases.h"
+#include "engine/fit.h"
+#include "engine/transfer_matrix.h"
+#include "tolerance.h"
+
+namespace dynkin {
+namespace {
+
+using std::size_t;
+
+/// Systems here have conditions up to 1e4, and moments of the two backends differ by a few hundred roundings.
+constexpr double coefficients_agree = 1e-10;
+
+class CudaFit : public cases::OnDevice {
+  protected:
+    static Model fit_rows(const Context& context, const Array<double>& x, const FitOptions& options,
+                          FitReport* report = nullptr) {
+        const auto path =
+            std::filesystem::temp_directory_path() / fmt::format("dynkin-cuda-fit-{}.npy", ::getpid());
+        write_npy(path, x);
+        const SampleFile file(path); // mapped: the name may go
+        std::filesystem::remove(path);
+        return fit(context, file, options, report);
+    }
+};
+INSTANTIATE_TEST_SUITE_P(Run, CudaFit, testing::ValuesIn(cases::device_runs()), cases::run_name);
+
+const Context& cpu() {
+    static const Context context({.device = Device::cpu, .threads = 2});
+    return context;
+}
+
+/// Of each node's coefficients, relative to the largest.
+double worst_difference(const Model& a, const Model& b) {
+    const Array<double>&x = a.blocks[0].coefficients, &y = b.blocks[0].coefficients;
+    double worst = 0;
+    for (size_t m = 0; m < x.rows(); ++m) {
+        double difference = 0, largest = 0;
+        for (size_t k = 0; k < x.cols(); ++k) {
+            difference = std::max(difference, std::abs(x(m, k) - y(m, k)));
+            largest = std::max(largest, std::abs(x(m, k)));
+        }
+        worst = std::max(worst, difference / largest);
+    }
+    return worst;
+}
+
+TEST_P(CudaFit, GinzburgLandauChainOf16SitesHasTheCoefficientsOfTheCpu) {
+    struct Reference {
+        Array<double> x{5000, 16};
+        FitOptions options;
+        FitReport report;
+        Model model;
+    };
+    static const Reference expected = [] {
+        Reference r;
+        const Target target = read_target(DYNKIN_SOURCE_DIR "/examples/targets/gl16.toml");
+        TransferMatrix(std::get<LatticeTarget>(target.law)).draw(cpu(), 1, 0, r.x.rows(), r.x.data());
+        r.options.lattice = *target.lattice(), r.options.reflection_symmetric = true,
+        r.options.known_even = true;
+        r.options.pairs = parse_pair_rules("nearest:3,all:1"), r.options.structure = Structure::flat;
+        r.model = fit_rows(cpu(), r.x, r.options, &r.report);
+        return r;
+    }();
+    FitReport report;
+    const Model model = fit_rows(context(), expected.x, expected.options, &report);
+    const double worst = worst_difference(model, expected.model);
+    EXPECT_LE(worst, coefficients_agree);
+    RecordProperty("coefficients", fmt::format("{:.3g}", worst));
+    EXPECT_EQ(report.ridge, expected.report.ridge);
+    EXPECT_EQ(report.ridges_raised, expected.report.ridges_raised);
+    EXPECT_NEAR(report.condition, expected.report.condition, 1e-9 * report.condition);
+    EXPECT_NEAR(report.heldout_loss, expected.report.heldout_loss, 1e-9 * std::abs(report.heldout_loss));
+    EXPECT_EQ(model.configuration, expected.model.configuration);
+}
+
+FitOptions small() {
+    FitOptions options;
+    options.process = ReferenceKind::hermite, options.degree = 3, options.pairs = parse_pair_rules("all:1"),
+    options.time_nodes = 6;
+    return options;
+}
+
+TEST_P(CudaFit, BatchesAndMemoryLeaveTheSameBytes) {
+    const Array<double> x = cases::rows(5501, 3, 1);
+    FitOptions options = small();
+    const Model whole = fit_rows(context(), x, options);
+    const std::uint64_t peak = device().memory_peak();
+    EXPECT_LE(worst_difference(fit_rows(cpu(), x, options), whole), coefficients_agree);
+    const Context tight = cases::device_context(peak / 3);
+    EXPECT_TRUE(
+        cases::same_bytes(fit_rows(tight, x, options).blocks[0].coefficients, whole.blocks[0].coefficients));
+    EXPECT_LE(tight.device_state().memory_peak(), peak / 3);
+    options.batch = 1;
+    EXPECT_TRUE(cases::same_bytes(fit_rows(context(), x, options).blocks[0].coefficients,
+                                  whole.blocks[0].coefficients));
+}
+
+// On eight points, with three slopes each, at most 24 of 126 functions are independent: 102 pivots are
+// rounding errors, of either sign.
+TEST_P(CudaFit, SingularSystemsHaveTheSameStatus) {
+    Array<double> x(400, 3);
+    for (size_t n = 0; n < x.rows(); ++n)
+        for (size_t j = 0; j < 3; ++j) x(n, j) = n >> j & 1 ? 1 : -1;
+    FitOptions options = small();
+    options.degree = 6, options.pairs = parse_pair_rules("all:6"), options.total_degree = 12;
+    options.t_min = 0, options.ridge = 0, options.symmetry = Symmetry::none;
+    FitReport on_cpu, on_device;
+    fit_rows(cpu(), x, options, &on_cpu);
+    fit_rows(context(), x, options, &on_device);
+    EXPECT_EQ(on_cpu.basis_size, 126u);
+    EXPECT_EQ(on_cpu.ridges_raised, 1); // at t = 0
+    EXPECT_EQ(on_device.ridges_raised, 1);
+    EXPECT_EQ(on_device.ridge, on_cpu.ridge);
+}
+
+/// Interrupted where the moments begin; goes on from the checkpoint.
+TEST_P(CudaFit, AResumedRunEndsInTheSameBytes) {
+    const Array<double> x = cases::rows(5501, 3, 1);
+    const auto checkpoint =
+        std::filesystem::temp_directory_path() / fmt::format("dynkin-cuda-fit-{}", ::getpid());
+    FitOptions options = small();
+    options.batch = 5120;
+    const Model whole = fit_rows(context(), x, options);
+    options.checkpoint = {checkpoint, R"({"fit":1})", false, 1e9};
+    std::atomic<int> signal{0};
+    ContextOptions interrupting{.device = Device::cuda, .threads = 1};
+    interrupting.interrupt_signal = &signal;
+    interrupting.progress = [&](const ProgressEvent& event) {
+        if (std::string(event.stage) == "moments") signal = 15;
+    };
+    EXPECT_THROW(fit_rows(Context(interrupting), x, options), Interrupted);
+    options.checkpoint.resume = true;
+    EXPECT_TRUE(cases::same_bytes(fit_rows(context(), x, options).blocks[0].coefficients,
+                                  whole.blocks[0].coefficients));
+    std::filesystem::remove(checkpoint);
+}
+
+} // namespace
+} // namespace dynkin
