@@ -1,6 +1,8 @@
 #include "level_fit.h"
+#include "../kernels/device.h"
 #include "../kernels/moments.h"
 #include "error.h"
+#include "level_moments.h"
 #include "level_trial.h"
 #include "parallel.h"
 #include "piecewise.h"
@@ -355,22 +357,11 @@ void choose_monomials(const LevelPairs& pairs, bool even, int degree, Level& lev
     std::copy(transform.begin(), transform.end(), level.transform.begin());
 }
 
-/// E[phi_r(z) psi_alpha psi_beta] and E[phi_r(z) psi_alpha], as sums over the training and the held-out
-/// pairs. Only the parities that do not vanish: alpha and beta of one parity for even r, of both for odd r.
-struct LevelMoments {
-    size_t conditions = 0;
-    Array<double> triple; ///< (R + 1) x conditions^2
-    Array<double> single; ///< (R + 1) x conditions
-    double count = 0;
-    void add(const LevelMoments& other) {
-        for (size_t k = 0; k < triple.size(); ++k) triple[k] += other.triple[k];
-        for (size_t k = 0; k < single.size(); ++k) single[k] += other.single[k];
-        count += other.count;
-    }
-};
-
 LevelMoments level_moments(const Context& context, const Level& level, const LevelPairs& pairs, size_t first,
                            size_t last) {
+    if constexpr (built_with_cuda)
+        if (context.device() == Device::cuda)
+            return level_moments_on_device(context, level, pairs, first, last);
     const size_t p = level.conditions(), r = static_cast<size_t>(level.family.top_degree()) + 1,
                  even = level.even_conditions < 0 ? p : static_cast<size_t>(level.even_conditions);
     const bool parity = level.even_conditions >= 0;

@@ -12,22 +12,21 @@ namespace dynkin {
 using kernels::kScoreTile;
 using std::size_t;
 
-template <class T> kernels::ConditionalPlan<T> conditional_plan(const Level& level, int steps) {
-    kernels::ConditionalPlan<T> plan;
-    using Plan = kernels::ConditionalPlan<T>;
+kernels::Conditions level_conditions(const Level& level) {
+    kernels::Conditions plan;
     const size_t features = level.descriptors.size();
     plan.monomials = static_cast<int>(level.transform.cols());
     plan.exponents = level.exponents;
     for (size_t k = 0; k < features; ++k) {
         const Descriptor& from = level.descriptors[k];
-        typename Plan::Feature f{from.power,
-                                 static_cast<int>(plan.groups.size()),
-                                 0,
-                                 level.center[k],
-                                 1 / level.spread[k],
-                                 level.lower[k],
-                                 level.upper[k],
-                                 0};
+        kernels::Conditions::Feature f{from.power,
+                                       static_cast<int>(plan.groups.size()),
+                                       0,
+                                       level.center[k],
+                                       1 / level.spread[k],
+                                       level.lower[k],
+                                       level.upper[k],
+                                       0};
         for (const auto& group : from.groups) {
             const int first = static_cast<int>(plan.entries.size());
             for (const auto& entry : group.entries) plan.entries.push_back({entry.slot, entry.weight});
@@ -43,7 +42,7 @@ template <class T> kernels::ConditionalPlan<T> conditional_plan(const Level& lev
         if (level.predictor[s] != 0) plan.predictor.push_back({static_cast<int>(s), level.predictor[s]});
     plan.intercept = level.intercept;
     plan.transform.assign(level.transform.begin(), level.transform.end());
-    const int conditions = static_cast<int>(level.conditions()), even = level.even_conditions;
+    const int conditions = static_cast<int>(level.conditions());
     for (int c = 0; c < conditions; ++c) {
         const double* row = level.transform.row(static_cast<size_t>(c));
         int first = plan.monomials, last = 0;
@@ -51,6 +50,14 @@ template <class T> kernels::ConditionalPlan<T> conditional_plan(const Level& lev
             if (row[m] != 0) first = std::min(first, m), last = m + 1;
         plan.conditions.push_back({std::min(first, last), last});
     }
+    return plan;
+}
+
+template <class T> kernels::ConditionalPlan<T> conditional_plan(const Level& level, int steps) {
+    kernels::ConditionalPlan<T> plan;
+    static_cast<kernels::Conditions&>(plan) = level_conditions(level);
+    using Plan = kernels::ConditionalPlan<T>;
+    const int conditions = static_cast<int>(level.conditions()), even = level.even_conditions;
     plan.degree = level.degree;
     plan.functions = site_functions<T>(level.family, level.degree);
     for (int a = 1; a <= level.degree; ++a)

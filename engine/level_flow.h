@@ -11,6 +11,8 @@
 
 namespace dynkin {
 
+/// How the level's conditions follow from its neighbours, for the kernels.
+kernels::Conditions level_conditions(const Level& level);
 /// The level's conditions and flow in this many steps (0: the level's own), for the kernels.
 template <class T> kernels::ConditionalPlan<T> conditional_plan(const Level& level, int steps);
 

@@ -1,6 +1,7 @@
 #include "levels_device.h"
 #include "../kernels/conditional_cuda.h"
 #include "../kernels/table_cuda.h"
+#include "conditions_device.h"
 #include "error.h"
 #include "level_flow.h"
 #include "level_table.h"
@@ -23,20 +24,11 @@ namespace {
 constexpr size_t kEnough = 16384;
 constexpr size_t kMostTargets = 65535; ///< of one launch
 
-/// kernels::Conditions on the device.
-struct DeviceConditions {
-    DeviceArray<Conditions::Entry> entries, predictor;
-    DeviceArray<Conditions::Group> groups;
-    DeviceArray<Conditions::Feature> features;
-    DeviceArray<int> exponents;
-    DeviceArray<double> transform;
-    DeviceArray<Conditions::Condition> ranges;
-    cuda::ConditionsView view{};
-};
-
 template <class T> DeviceArray<T> upload(DeviceState& device, const std::vector<T>& host) {
     return to_device(device, std::span<const T>(host), "a level");
 }
+
+} // namespace
 
 DeviceConditions device_conditions(DeviceState& device, const Conditions& from) {
     DeviceConditions to;
@@ -64,6 +56,8 @@ DeviceConditions device_conditions(DeviceState& device, const Conditions& from) 
     to.ranges = upload(device, ranges), v.ranges = to.ranges.data();
     return to;
 }
+
+namespace {
 
 /// The flow of a kernels::ConditionalPlan<T> on the device.
 template <class T> struct DeviceFlow {

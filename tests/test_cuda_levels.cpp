@@ -2,7 +2,9 @@
 #include "cases.h"
 #include "device_cases.h"
 #include "engine/fit.h"
+#include "engine/level_fit.h"
 #include "engine/level_flow.h"
+#include "engine/level_moments.h"
 #include "engine/level_table.h"
 #include "engine/levels_device.h"
 #include "engine/sampler.h"
@@ -350,6 +352,96 @@ TEST_P(CudaLevels, ResultsDoNotDependOnTheMemory) {
     const Context none = cases::device_context(20 << 10);
     cases::expect_error(
         ErrorKind::io, [&] { on_device<float>(none, levels, 1, 0); }, "device memory");
+}
+
+LevelPairs make_pairs(size_t count, size_t train) {
+    LevelPairs pairs;
+    pairs.values = Array<float>(3, count), pairs.train = train;
+    std::mt19937 engine(1);
+    std::normal_distribution<float> normal;
+    for (size_t n = 0; n < count; ++n) {
+        const float l = normal(engine), r = normal(engine), e = normal(engine);
+        pairs.values(1, n) = l, pairs.values(2, n) = r;
+        pairs.values(0, n) = 0.3f * l + 0.25f * r + 0.7f * std::tanh(2 * e);
+    }
+    return pairs;
+}
+
+/// Sums of n products, each to a few units of the functions' table (1e-8 of its largest value, functions.h):
+/// 1e-7 of n times the largest product of a kind is far above both.
+TEST_P(CudaLevels, MomentsAreThoseOfTheOracle) {
+    const size_t train = 31, count = 10'007; // the sums from 31 on are of 9 976 pairs: two slabs
+    const LevelPairs pairs = make_pairs(count, train);
+    for (const Shape& shape :
+         {Shape{"", true, false, 5, 3}, Shape{"", true, true, 4, 4}, Shape{"", false, true, 3, 2}}) {
+        Level level;
+        set_conditions(level, shape.conditioning, shape.even);
+        set_flow(level, shape.fitted ? fitted_family({0, 0, 0.1, 0, 0.2}, -3, 3, 8) : hermite_family(6),
+                 shape.degree, 4);
+        const size_t r = static_cast<size_t>(level.family.top_degree()) + 1, p = level.conditions();
+        Array<double> triple(r, p * p), single(r, p), size(r, p * p);
+        for (size_t n = train; n < count; ++n) {
+            const double l = static_cast<double>(pairs.values(1, n)),
+                         other = static_cast<double>(pairs.values(2, n));
+            const double z =
+                (static_cast<double>(pairs.values(0, n)) - level.intercept - 0.3 * l - 0.25 * other) /
+                level.scale;
+            std::vector<double> phi(r), slope(r);
+            oracle::functions(level.family, z, static_cast<int>(r) - 1, phi.data(), slope.data());
+            const std::vector<double> psi = oracle_conditions(level, l, other);
+            for (size_t k = 0; k < r; ++k)
+                for (size_t a = 0; a < p; ++a) {
+                    single(k, a) += phi[k] * psi[a];
+                    for (size_t b = 0; b < p; ++b) {
+                        triple(k, a * p + b) += phi[k] * psi[a] * psi[b];
+                        size(k, a * p + b) += std::abs(phi[k] * psi[a] * psi[b]);
+                    }
+                }
+        }
+        const LevelMoments found = level_moments_on_device(context(), level, pairs, train, count);
+        EXPECT_EQ(found.count, static_cast<double>(count - train));
+        const auto odd = [&](size_t a) { return static_cast<int>(a) >= level.even_conditions; };
+        for (size_t k = 0; k < r; ++k)
+            for (size_t a = 0; a < p; ++a) {
+                const bool kept = level.even_conditions < 0 || odd(a) == (k % 2 == 1);
+                if (kept) {
+                    ASSERT_NEAR(found.single(k, a), single(k, a), 1e-7 * static_cast<double>(count))
+                        << k << ' ' << a;
+                }
+                for (size_t b = 0; b < p; ++b) {
+                    const bool vanishes = level.even_conditions >= 0 && (odd(a) != odd(b)) != (k % 2 == 1);
+                    ASSERT_NEAR(found.triple(k, a * p + b), vanishes ? 0 : triple(k, a * p + b),
+                                1e-7 * size(k, a * p + b))
+                        << k << ' ' << a << ' ' << b;
+                }
+            }
+        const LevelMoments parts =
+            level_moments_on_device(cases::device_context(3 << 20), level, pairs, train, count);
+        EXPECT_TRUE(cases::same_bytes(parts.triple, found.triple));
+        EXPECT_TRUE(cases::same_bytes(parts.single, found.single));
+    }
+}
+
+/// One level from its pairs on both: the same systems to 1e-12, solved with a condition up to 1e3.
+TEST_P(CudaLevels, FittedLevelsAreThoseOfTheCpu) {
+    LevelPlan plan;
+    plan.name = "test", plan.targets = {0}, plan.slots = 2, plan.neighbours = {1, 2}, plan.shell = {0, 1};
+    plan.kinds = {DescriptorKind::squares};
+    const LevelPairs pairs = make_pairs(6'000, 5'000);
+    LevelOptions options;
+    options.ridge = 1e-3, options.degree = 5;
+    LevelReport report, expected_report;
+    const Level found = fit_level(context(), plan, pairs, options, report),
+                expected = fit_level(Context({.device = Device::cpu, .threads = 1}), plan, pairs, options,
+                                     expected_report);
+    EXPECT_EQ(report.descriptors, expected_report.descriptors);
+    EXPECT_EQ(found.steps, expected.steps);
+    EXPECT_NEAR(report.heldout, expected_report.heldout, 1e-5);
+    ASSERT_EQ(found.coefficients.size(), expected.coefficients.size());
+    double largest = 0;
+    for (double c : expected.coefficients) largest = std::max(largest, std::abs(c));
+    for (size_t k = 0; k < found.coefficients.size(); ++k)
+        ASSERT_NEAR(found.coefficients[k], expected.coefficients[k], 1e-9 * largest) << k;
 }
 
 Target chain(size_t sites) {
