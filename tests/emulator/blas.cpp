@@ -92,12 +92,16 @@ template <class T> struct Gemm {
                          matrix_objection("C", c, m, n, ldc)});
     }
     void run() const {
+        const bool plain_a = op_a == CUBLAS_OP_N, plain_b = op_b == CUBLAS_OP_N;
+        Aligned<const T> left(a, plain_a ? m : k, plain_a ? k : m, lda);
+        Aligned<const T> right(b, plain_b ? k : n, plain_b ? n : k, ldb);
+        Aligned<T> product(c, m, n, ldc);
         if constexpr (std::is_same_v<T, double>)
-            cblas_dgemm(CblasColMajor, transpose(op_a), transpose(op_b), m, n, k, alpha, a, lda, b, ldb, beta,
-                        c, ldc);
+            cblas_dgemm(CblasColMajor, transpose(op_a), transpose(op_b), m, n, k, alpha, left, lda, right,
+                        ldb, beta, product, ldc);
         else
-            cblas_sgemm(CblasColMajor, transpose(op_a), transpose(op_b), m, n, k, alpha, a, lda, b, ldb, beta,
-                        c, ldc);
+            cblas_sgemm(CblasColMajor, transpose(op_a), transpose(op_b), m, n, k, alpha, left, lda, right,
+                        ldb, beta, product, ldc);
     }
 };
 
@@ -139,7 +143,10 @@ cublasStatus_t dsyrk(cublasHandle_t handle, cublasFillMode_t fill, cublasOperati
                   matrix_objection("C", c, n, n, ldc)});
     if (!why.empty()) return object("cublasDsyrk", why);
     return submit(handle, "cublasDsyrk", why, [=, alpha = *alpha, beta = *beta] {
-        cblas_dsyrk(CblasColMajor, triangle(fill), transpose(op), n, k, alpha, a, lda, beta, c, ldc);
+        Aligned<const double> factor(a, plain ? n : k, plain ? k : n, lda);
+        Aligned<double> product(c, n, n, ldc);
+        cblas_dsyrk(CblasColMajor, triangle(fill), transpose(op), n, k, alpha, factor, lda, beta, product,
+                    ldc);
     });
 }
 
@@ -152,7 +159,10 @@ cublasStatus_t dgemv(cublasHandle_t handle, cublasOperation_t op, int m, int n, 
                                 vector_objection("y", y, plain ? m : n, incy)});
     if (!why.empty()) return object("cublasDgemv", why);
     return submit(handle, "cublasDgemv", why, [=, alpha = *alpha, beta = *beta] {
-        cblas_dgemv(CblasColMajor, transpose(op), m, n, alpha, a, lda, x, incx, beta, y, incy);
+        Aligned<const double> matrix(a, m, n, lda), factor(x, 1, plain ? n : m, std::abs(incx));
+        Aligned<double> product(y, 1, plain ? m : n, std::abs(incy));
+        cblas_dgemv(CblasColMajor, transpose(op), m, n, alpha, matrix, lda, factor, incx, beta, product,
+                    incy);
     });
 }
 
@@ -170,9 +180,12 @@ struct TriangularSolve {
         return first_of({matrix_objection("A", a, order, order, lda), matrix_objection("B", b, m, n, ldb)});
     }
     void run(const double* a, double* b) const {
-        cblas_dtrsm(CblasColMajor, side == CUBLAS_SIDE_LEFT ? CblasLeft : CblasRight, triangle(fill),
-                    transpose(op), diagonal == CUBLAS_DIAG_UNIT ? CblasUnit : CblasNonUnit, m, n, alpha, a,
-                    lda, b, ldb);
+        const bool left = side == CUBLAS_SIDE_LEFT;
+        Aligned<const double> factor(a, left ? m : n, left ? m : n, lda);
+        Aligned<double> sides(b, m, n, ldb);
+        cblas_dtrsm(CblasColMajor, left ? CblasLeft : CblasRight, triangle(fill), transpose(op),
+                    diagonal == CUBLAS_DIAG_UNIT ? CblasUnit : CblasNonUnit, m, n, alpha, factor, lda, sides,
+                    ldb);
     }
 };
 

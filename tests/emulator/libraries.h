@@ -1,10 +1,12 @@
 // libraries.h - what the stand-ins for cuBLAS and cuSOLVER share: arguments are checked where the originals
 // would fail or, worse, would not; the work is enqueued on the handle's stream and done by CBLAS and LAPACK.
 #pragma once
+#include "engine/array.h"
 #include "machine.h"
 #include <algorithm>
 #include <cstddef>
 #include <string>
+#include <type_traits>
 
 namespace cuemu {
 
@@ -43,5 +45,29 @@ inline std::string first_of(std::initializer_list<std::string> objections) {
         if (!objection.empty()) return objection;
     return "";
 }
+
+/// A column-major matrix at an address of fixed alignment while the CPU's library computes with it: what that
+/// library rounds may depend on the alignment, and the results of the originals do not.
+template <class T> class Aligned {
+  public:
+    Aligned(T* matrix, int rows, int columns, int leading)
+        : matrix_(matrix),
+          copy_(rows > 0 && columns > 0
+                    ? (static_cast<std::size_t>(columns) - 1) * static_cast<std::size_t>(leading) +
+                          static_cast<std::size_t>(rows)
+                    : 0) {
+        std::copy_n(matrix, copy_.size(), copy_.data());
+    }
+    Aligned(const Aligned&) = delete;
+    Aligned& operator=(const Aligned&) = delete;
+    ~Aligned() {
+        if constexpr (!std::is_const_v<T>) std::copy_n(copy_.data(), copy_.size(), matrix_);
+    }
+    operator std::remove_const_t<T>*() { return copy_.data(); }
+
+  private:
+    T* matrix_;
+    dynkin::Array<std::remove_const_t<T>> copy_;
+};
 
 } // namespace cuemu

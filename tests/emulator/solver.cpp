@@ -63,6 +63,17 @@ std::string workspace_objection(const double* workspace, int given, int needed) 
     return array_objection("workspace", workspace, static_cast<std::size_t>(given));
 }
 
+int factorise(cublasFillMode_t fill, int n, double* a, int lda) {
+    Aligned<double> matrix(a, n, n, lda);
+    return LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, triangle(fill), n, matrix, lda);
+}
+
+int solve(cublasFillMode_t fill, int n, int sides, const double* a, int lda, double* b, int ldb) {
+    Aligned<const double> factor(a, n, n, lda);
+    Aligned<double> x(b, n, sides, ldb);
+    return LAPACKE_dpotrs_work(LAPACK_COL_MAJOR, triangle(fill), n, sides, factor, lda, x, ldb);
+}
+
 /// Nothing that stood in a workspace survives.
 void spoil(double* workspace, int size) {
     std::memset(workspace, 0xff, sizeof(double) * static_cast<std::size_t>(size));
@@ -83,7 +94,7 @@ cusolverStatus_t dpotrf(cusolverDnHandle_t handle, cublasFillMode_t fill, int n,
         first_of({matrix_objection("A", a, n, n, lda), workspace_objection(workspace, size, potrf_size(n)),
                   array_objection("info", info, 1)});
     return submit(handle, "cusolverDnDpotrf", why, [=] {
-        *info = LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, triangle(fill), n, a, lda);
+        *info = factorise(fill, n, a, lda);
         spoil(workspace, size);
     });
 }
@@ -93,9 +104,7 @@ cusolverStatus_t dpotrs(cusolverDnHandle_t handle, cublasFillMode_t fill, int n,
     const std::string why =
         first_of({matrix_objection("A", a, n, n, lda), matrix_objection("B", b, n, sides, ldb),
                   array_objection("info", info, 1)});
-    return submit(handle, "cusolverDnDpotrs", why, [=] {
-        *info = LAPACKE_dpotrs_work(LAPACK_COL_MAJOR, triangle(fill), n, sides, a, lda, b, ldb);
-    });
+    return submit(handle, "cusolverDnDpotrs", why, [=] { *info = solve(fill, n, sides, a, lda, b, ldb); });
 }
 
 /// In enqueued work: the matrices of a batch are known only there.
@@ -112,7 +121,7 @@ cusolverStatus_t dpotrf_batched(cusolverDnHandle_t handle, cublasFillMode_t fill
     return submit(handle, "cusolverDnDpotrfBatched", why, [=] {
         for (std::size_t i = 0; i < count; ++i) {
             require_matrix("cusolverDnDpotrfBatched", a[i], n, n, lda);
-            info[i] = LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, triangle(fill), n, a[i], lda);
+            info[i] = factorise(fill, n, a[i], lda);
         }
     });
 }
@@ -128,7 +137,7 @@ cusolverStatus_t dpotrs_batched(cusolverDnHandle_t handle, cublasFillMode_t fill
         for (std::size_t i = 0; i < count; ++i) {
             require_matrix("cusolverDnDpotrsBatched", a[i], n, n, lda);
             require_matrix("cusolverDnDpotrsBatched", b[i], n, 1, ldb);
-            LAPACKE_dpotrs_work(LAPACK_COL_MAJOR, triangle(fill), n, 1, a[i], lda, b[i], ldb);
+            solve(fill, n, 1, a[i], lda, b[i], ldb);
         }
     });
 }
@@ -151,7 +160,8 @@ cusolverStatus_t dsyevd(cusolverDnHandle_t handle, cusolverEigMode_t job, cublas
                   workspace_objection(workspace, size, syevd_size(n)), array_objection("info", info, 1)});
     return submit(handle, "cusolverDnDsyevd", why, [=] {
         const char wanted = job == CUSOLVER_EIG_MODE_VECTOR ? 'V' : 'N';
-        *info = LAPACKE_dsyevd(LAPACK_COL_MAJOR, wanted, triangle(fill), n, a, lda, w);
+        Aligned<double> matrix(a, n, n, lda);
+        *info = LAPACKE_dsyevd(LAPACK_COL_MAJOR, wanted, triangle(fill), n, matrix, lda, w);
         spoil(workspace, size);
     });
 }
