@@ -84,8 +84,8 @@ template <class Chains> class EnergyFitter {
     EnergyFitter(const Context& context, const Target& target, const EnergyFitOptions& options,
                  EnergyFitReport& report)
         : context_(context), target_(target), options_(options), report_(report), law_(target),
-          d_(target.dimension()), chains_(context, law_.view(), options.rows, 1, lanes), sums_(context), scale_(d_, 1.0),
-          checkpoint_(options.checkpoint) {
+          d_(target.dimension()), chains_(context, law_.view(), options.rows, 1, lanes), sums_(context),
+          scale_(d_, 1.0), checkpoint_(options.checkpoint) {
         static std::atomic<int> runs{0};
         prefix_ = checkpoint_.enabled() ? options.checkpoint.path.string()
                                         : (std::filesystem::temp_directory_path() /

@@ -26,8 +26,8 @@ LevelSystems::LevelSystems(const Level& level, const LevelMoments& m)
             decay(node, k) = std::exp(-level.family.lambda[k] * level.node_time[node]) / m.count;
         for (size_t k = 0; k < terms.size(); ++k) {
             const auto degree = static_cast<size_t>(terms[k].degree);
-            right(node, k) = lambda[k] * decay(node, degree) *
-                             m.single(degree, static_cast<size_t>(terms[k].condition));
+            right(node, k) =
+                lambda[k] * decay(node, degree) * m.single(degree, static_cast<size_t>(terms[k].condition));
         }
     }
 }
@@ -50,7 +50,8 @@ void fill_matrix(const LevelSystems& systems, const double* decay, Array<double>
             for (size_t k = 0; k < functions; ++k) {
                 const double g = systems.gradient(i, j, k) * decay[k];
                 if (g != 0)
-                    cblas_daxpy(static_cast<int>(p * p), g, systems.moments->triple.row(k), 1, block.data(), 1);
+                    cblas_daxpy(static_cast<int>(p * p), g, systems.moments->triple.row(k), 1, block.data(),
+                                1);
             }
             for (size_t x = first[i - 1]; x < first[i]; ++x)
                 for (size_t y = first[j - 1]; y < first[j] && y <= x; ++y)

@@ -1,4 +1,5 @@
-// level_systems_device.cpp - the systems of a level on the device, as many nodes at a time as its memory holds.
+// level_systems_device.cpp - the systems of a level on the device, as many nodes at a time as its memory
+// holds.
 #include "error.h"
 #include "level_systems.h"
 #include "progress.h"
@@ -49,7 +50,8 @@ std::vector<SolveStatus> solve_level_on_device(const Context& context, const Lev
     std::vector<SolveStatus> status;
     for (size_t first = 0; first < nodes; first += batch) {
         const size_t some = std::min(batch, nodes - first);
-        cuda::level_matrices(device.compute_stream(), level, some, decay.data() + first * functions, a.data());
+        cuda::level_matrices(device.compute_stream(), level, some, decay.data() + first * functions,
+                             a.data());
         Array<double> b(some, size), solved(some, size);
         std::copy_n(systems.right.row(first), some * size, b.data());
         const std::vector<SolveStatus> found = solver.solve(a.data(), b, ridge, solved);

@@ -162,9 +162,8 @@ const HmcLevel* DeviceChains::upload(const std::vector<HmcLevel>& levels) {
 
 void DeviceChains::advance(const std::vector<HmcLevel>& levels, const HmcSpan& span) {
     const HmcLevel* level = upload(levels);
-    move_along([&](const Batch& batch) {
-        cuda::hmc_advance(stream_, law_.view(), level, span, walkers(batch));
-    });
+    move_along(
+        [&](const Batch& batch) { cuda::hmc_advance(stream_, law_.view(), level, span, walkers(batch)); });
 }
 
 void DeviceChains::variances(double* mean, double* square) {

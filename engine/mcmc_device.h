@@ -33,8 +33,8 @@ class Mirrored {
 };
 
 /// All calls wait for the device where they return numbers, and only there. Walker level * chains + chain.
-/// States that the device's memory does not hold at once stay on the host, and a batch of chains after another
-/// is there: the same numbers, for no chain depends on another.
+/// States that the device's memory does not hold at once stay on the host, and a batch of chains after
+/// another is there: the same numbers, for no chain depends on another.
 class DeviceChains {
   public:
     DeviceChains(const Context& context, const EnergyView& law, std::size_t chains, std::size_t levels,

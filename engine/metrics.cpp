@@ -40,7 +40,9 @@ void run_all(const Context& context, const char* stage, std::size_t count, const
 struct Law {
     std::vector<double> value, cumulated; ///< cumulated empty: equal masses
 
-    LawView view() const { return {value.size(), value.data(), cumulated.empty() ? nullptr : cumulated.data()}; }
+    LawView view() const {
+        return {value.size(), value.data(), cumulated.empty() ? nullptr : cumulated.data()};
+    }
 };
 
 /// Masses become what is up to and including each, in the runs and groups of laws.h.
@@ -280,8 +282,8 @@ void check(const Rows& samples, const Rows& reference, const Target* target) {
     const std::size_t count = samples.data->rows();
     if (count < 20 || reference.size() < 20)
         throw Error(ErrorKind::usage, "compare: at least 20 rows are needed, got " + std::to_string(count) +
-                                          " samples and " +
-                                          std::to_string(reference.size()) + " in the reference");
+                                          " samples and " + std::to_string(reference.size()) +
+                                          " in the reference");
     check_finite(samples, "samples");
     check_finite(reference, "reference");
 }

@@ -50,8 +50,7 @@ class DeviceRows {
         for_chunks(
             device_, &progress, size(), chunk_rows(size(), d), sizes(),
             [&](size_t first, size_t used, ChunkBuffers& b) {
-                for (size_t n = 0; n < used; ++n)
-                    std::copy_n(rows_[first + n], d, b.rows.data() + n * d);
+                for (size_t n = 0; n < used; ++n) std::copy_n(rows_[first + n], d, b.rows.data() + n * d);
             },
             [&](size_t first, size_t used, ChunkBuffers& b) { work(first, used, b.rows_there.data()); },
             [](size_t, size_t, ChunkBuffers&) {});
@@ -163,8 +162,7 @@ EnergyMoments DeviceMetrics::energies(const DeviceRows& rows, const DeviceLaw& l
 /// The columns of laws [first, first + count), in the order of the rows.
 void DeviceMetrics::fill(const DeviceRows& rows, size_t first, size_t count, Columns& columns) {
     Progress progress(context_, "laws", rows.size());
-    const size_t marginals = first < d_ ? std::min(count, d_ - first) : 0,
-                 slice = std::max(first, d_) - d_;
+    const size_t marginals = first < d_ ? std::min(count, d_ - first) : 0, slice = std::max(first, d_) - d_;
     rows.pass(progress, [&](size_t row, size_t used, const double* x) {
         double* out = columns.value.data() + row;
         cuda::take_columns(stream_, used, d_, x, first, marginals, rows.size(), out);
@@ -223,7 +221,8 @@ void DeviceMetrics::measure_group(size_t first, size_t count, Measured& out) {
     const size_t marginals = first < d_ ? std::min(count, d_ - first) : 0;
     if (marginals > 0) {
         DeviceArray<double> tv(device_, marginals, "total variations"), flag(device_, marginals, "flags");
-        cuda::total_variations(stream_, static_cast<unsigned>(marginals), laws, other, tv.data(), flag.data());
+        cuda::total_variations(stream_, static_cast<unsigned>(marginals), laws, other, tv.data(),
+                               flag.data());
         const std::vector<double> variation = to_host(device_, tv), constant = to_host(device_, flag),
                                   distance = distances(0, marginals, 1), deviation = deviations(marginals);
         for (size_t k = 0; k < marginals; ++k) {
@@ -240,7 +239,8 @@ void DeviceMetrics::measure_group(size_t first, size_t count, Measured& out) {
 size_t DeviceMetrics::laws_at_once() const {
     const size_t n = samples_.size(), m = reference_.size(), most = std::max(n, m);
     const bool weighted = samples_.mass() != nullptr;
-    const size_t passes = std::max(chunk_buffer_bytes(samples_.sizes()), chunk_buffer_bytes(reference_.sizes()));
+    const size_t passes =
+        std::max(chunk_buffer_bytes(samples_.sizes()), chunk_buffer_bytes(reference_.sizes()));
     const size_t sorting = most * sizeof(double) + cuda::sort_workspace(most, weighted);
     const size_t blocks = cuda::whole(PairwiseTree::of(n + m - 1)).blocks();
     const size_t numbers = n + m + (weighted ? n + cuda::cumulate_space(n) : 0) + blocks + 4;

@@ -41,8 +41,8 @@ Array<double> random_directions(std::uint64_t seed, std::size_t d);
 /// W1 in standard deviations of the reference: of a constant one 0, or infinity where the distance is not.
 double scaled_w1(double distance, double deviation, bool constant);
 
-/// On the device of the context, in as many passes over the rows as its memory asks for. Throws Error(io) when
-/// it does not hold one law of each set and d^2 numbers twice, Interrupted.
+/// On the device of the context, in as many passes over the rows as its memory asks for. Throws Error(io)
+/// when it does not hold one law of each set and d^2 numbers twice, Interrupted.
 Measured measure_on_device(const Context& context, const Rows& samples, const Rows& reference,
                            const Target* target, std::uint64_t seed);
 

@@ -70,8 +70,8 @@ class SecondMoments {
   public:
     /// Throws Error(usage) for 0 columns or more than 16384.
     explicit SecondMoments(std::size_t dimension, bool with_errors = false);
-    /// The sums on the device of the context, in another order. Throws Error(io) when its memory does not hold
-    /// them.
+    /// The sums on the device of the context, in another order. Throws Error(io) when its memory does not
+    /// hold them.
     SecondMoments(const Context& context, std::size_t dimension, bool with_errors = false);
     /// `count` rows of x (count, d) and their weights, not negative. Rows of weight 0 are not looked at.
     void add(std::size_t count, const double* weight, const double* x);
@@ -92,11 +92,11 @@ class SecondMoments {
 
 /// What one pass over samples leaves in memory: three numbers a sample.
 struct WeighedRows {
-    std::vector<double> log_weight; ///< -U - log q, -inf where either is not finite
+    std::vector<double> log_weight;        ///< -U - log q, -inf where either is not finite
     std::vector<double> energy, site_mean; ///< mean over coordinates
 };
-/// One pass over a file of samples and one of their log densities, on the device of the context, with the same
-/// bits on every device. Throws Error(usage) for another dimension or number of rows, Interrupted.
+/// One pass over a file of samples and one of their log densities, on the device of the context, with the
+/// same bits on every device. Throws Error(usage) for another dimension or number of rows, Interrupted.
 WeighedRows weigh_rows(const Context& context, const Target& target, const SampleFile& samples,
                        const SampleFile& log_density);
 

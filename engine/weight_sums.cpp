@@ -25,9 +25,8 @@ double WeightSums::exponentials(std::span<const double> log_weight, double large
                                 std::span<double> weight) const {
     if constexpr (built_with_cuda)
         if (device_) return exponentials_on_device(*device_, log_weight, largest, exponent, weight);
-    return pairwise_sum(0, weight.size(), [&](size_t n) {
-        return weight[n] = weight_of(log_weight[n], largest, exponent);
-    });
+    return pairwise_sum(0, weight.size(),
+                        [&](size_t n) { return weight[n] = weight_of(log_weight[n], largest, exponent); });
 }
 
 double WeightSums::squares(std::span<double> weight, double divisor) const {

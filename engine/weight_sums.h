@@ -15,7 +15,8 @@ struct FiniteNumbers {
 class WeightSums {
   public:
     WeightSums() = default; ///< on the CPU
-    explicit WeightSums(const Context& context) : device_(context.device() == Device::cuda ? &context : nullptr) {}
+    explicit WeightSums(const Context& context)
+        : device_(context.device() == Device::cuda ? &context : nullptr) {}
 
     FiniteNumbers finite(std::span<const double> log_weight) const;
     /// weight = exp(exponent (log_weight - largest)), 0 where that is not finite; returns their sum.

@@ -74,16 +74,16 @@ std::vector<double> through_pieces(const Context& context, const Stream& numbers
 FiniteNumbers finite_on_device(const Context& context, std::span<const double> log_weight) {
     const DeviceStream stream = context.device_state().compute_stream();
     FiniteNumbers found;
-    found.largest = join_tree(through_pieces(context, {log_weight, {}, {}},
-                                             [&](const cuda::WeightPiece& piece, const double* l,
-                                                 const double*,
-                                                 double*) { cuda::largest_finite(stream, piece, l); }),
-                              [](double a, double b) { return std::max(a, b); });
-    found.count = static_cast<size_t>(tree_sum(
-        through_pieces(context, {log_weight, {}, {}},
-                       [&](const cuda::WeightPiece& piece, const double* l, const double*, double*) {
-                           cuda::count_finite(stream, piece, l);
-                       })));
+    found.largest =
+        join_tree(through_pieces(context, {log_weight, {}, {}},
+                                 [&](const cuda::WeightPiece& piece, const double* l, const double*,
+                                     double*) { cuda::largest_finite(stream, piece, l); }),
+                  [](double a, double b) { return std::max(a, b); });
+    found.count = static_cast<size_t>(
+        tree_sum(through_pieces(context, {log_weight, {}, {}},
+                                [&](const cuda::WeightPiece& piece, const double* l, const double*, double*) {
+                                    cuda::count_finite(stream, piece, l);
+                                })));
     return found;
 }
 
@@ -99,30 +99,24 @@ double exponentials_on_device(const Context& context, std::span<const double> lo
 
 double squares_on_device(const Context& context, std::span<double> weight, double divisor) {
     const DeviceStream stream = context.device_state().compute_stream();
-    return tree_sum(
-        through_pieces(context, {weight, {}, weight},
-                       [&](const cuda::WeightPiece& piece, const double* w, const double*, double* out) {
-                           cuda::sum_squares(stream, piece, w, divisor, out);
-                       }));
+    return tree_sum(through_pieces(context, {weight, {}, weight},
+                                   [&](const cuda::WeightPiece& piece, const double* w, const double*,
+                                       double* out) { cuda::sum_squares(stream, piece, w, divisor, out); }));
 }
 
 double sum_on_device(const Context& context, std::span<const double> weight) {
     const DeviceStream stream = context.device_state().compute_stream();
-    return tree_sum(
-        through_pieces(context, {weight, {}, {}},
-                       [&](const cuda::WeightPiece& piece, const double* w, const double*, double*) {
-                           cuda::sum_weights(stream, piece, w);
-                       }));
+    return tree_sum(through_pieces(context, {weight, {}, {}},
+                                   [&](const cuda::WeightPiece& piece, const double* w, const double*,
+                                       double*) { cuda::sum_weights(stream, piece, w); }));
 }
 
 double weighted_sum_on_device(const Context& context, std::span<const double> weight,
                               std::span<const double> values) {
     const DeviceStream stream = context.device_state().compute_stream();
-    return tree_sum(
-        through_pieces(context, {weight, values, {}},
-                       [&](const cuda::WeightPiece& piece, const double* w, const double* v, double*) {
-                           cuda::sum_weighted(stream, piece, w, v);
-                       }));
+    return tree_sum(through_pieces(context, {weight, values, {}},
+                                   [&](const cuda::WeightPiece& piece, const double* w, const double* v,
+                                       double*) { cuda::sum_weighted(stream, piece, w, v); }));
 }
 
 double weighted_squares_on_device(const Context& context, std::span<const double> weight,
@@ -220,8 +214,7 @@ WeighedRows weigh_rows_on_device(const Context& context, const Target& target, c
 
 struct DeviceSecondMoments::State {
     State(const Context& c, size_t dimension, bool with_errors)
-        : context(c), device(context.device_state()), d(dimension),
-          first(device, d * d, "second moments"),
+        : context(c), device(context.device_state()), d(dimension), first(device, d * d, "second moments"),
           squares(device, with_errors ? d * d : 0, "errors of second moments"),
           fourth(device, with_errors ? d * d : 0, "errors of second moments") {
         for (DeviceArray<double>* sums : {&first, &squares, &fourth})
@@ -239,6 +232,7 @@ DeviceSecondMoments::DeviceSecondMoments(const Context& context, size_t dimensio
     : state_(std::make_shared<State>(context, dimension, with_errors)) {}
 
 void DeviceSecondMoments::add(size_t count, const double* weight, const double* x) {
+    if (count == 0) return;
     State& s = *state_;
     const size_t d = s.d, runs = std::max<size_t>((size_t{1} << 18) / d / cuda::moment_run, 1);
     const size_t chunk = std::min(runs * cuda::moment_run, count);

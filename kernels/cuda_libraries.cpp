@@ -4,8 +4,7 @@
 namespace dynkin {
 
 DeviceLibraries::DeviceLibraries(DeviceState& device)
-    : blas(blas_functions()), solver(solver_functions()),
-      workspace_(device, workspace_bytes, "cuBLAS") {
+    : blas(blas_functions()), solver(solver_functions()), workspace_(device, workspace_bytes, "cuBLAS") {
     try {
         DYNKIN_CUDA_CHECK(blas.create(&blas_handle));
         DYNKIN_CUDA_CHECK(blas.set_stream(blas_handle, device.compute_stream()));

@@ -82,8 +82,8 @@ struct HmcWalkers {
     double *x, *gradient, *energy;
     const double* factor;
     double *acceptance, *acceptance_sum;
-    double* swap_sum; ///< (levels - 1, all); null for one level
-    double* scratch;  ///< hmc_scratch() doubles
+    double* swap_sum;               ///< (levels - 1, all); null for one level
+    double* scratch;                ///< hmc_scratch() doubles
     std::size_t first = 0, all = 0; ///< the batch's first chain, and how many there are; 0: the batch is all
 
     DYNKIN_HD std::size_t number(std::size_t level, std::size_t chain) const {

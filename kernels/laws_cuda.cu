@@ -154,16 +154,16 @@ void means(DeviceStream stream, unsigned count, std::size_t size, const double* 
            double* sums) {
     if (count == 0) return;
     const PairwiseTree tree = PairwiseTree::of(size);
-    pairwise_blocks(stream, MeanTerms{{}, size, value, mass, 1 / static_cast<double>(size)}, tree, whole(tree),
-                    count, sums);
+    pairwise_blocks(stream, MeanTerms{{}, size, value, mass, 1 / static_cast<double>(size)}, tree,
+                    whole(tree), count, sums);
 }
 
 void squared_deviations(DeviceStream stream, unsigned count, std::size_t size, const double* value,
                         const double* mass, const double* center, double* sums) {
     if (count == 0) return;
     const PairwiseTree tree = PairwiseTree::of(size);
-    pairwise_blocks(stream, DeviationTerms{{}, size, value, mass, center, 1 / static_cast<double>(size)}, tree,
-                    whole(tree), count, sums);
+    pairwise_blocks(stream, DeviationTerms{{}, size, value, mass, center, 1 / static_cast<double>(size)},
+                    tree, whole(tree), count, sums);
 }
 
 } // namespace dynkin::cuda

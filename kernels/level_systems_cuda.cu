@@ -18,8 +18,8 @@ __global__ void __launch_bounds__(block_threads)
                p = static_cast<std::size_t>(level.conditions);
     const double* gradient =
         level.gradient + static_cast<std::size_t>(left.degree * level.degrees + right.degree) * functions;
-    const double* triple =
-        level.triple + static_cast<std::size_t>(left.condition) * p + static_cast<std::size_t>(right.condition);
+    const double* triple = level.triple + static_cast<std::size_t>(left.condition) * p +
+                           static_cast<std::size_t>(right.condition);
     decay += blockIdx.z * functions;
     double sum = 0;
     for (std::size_t k = 0; k < functions; ++k) {

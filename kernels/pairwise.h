@@ -1,5 +1,5 @@
-// pairwise.h - the tree by which sums over samples are taken, the same for pairwise_sum() of engine/summation.h
-// and for the device.
+// pairwise.h - the tree by which sums over samples are taken, the same for pairwise_sum() of
+// engine/summation.h and for the device.
 #pragma once
 #include "portable.h"
 #include <cstddef>

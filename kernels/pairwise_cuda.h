@@ -8,6 +8,9 @@
 
 namespace dynkin::cuda {
 
+/// Of a multiprocessor, which registers must do for; left to itself the compiler spills for more.
+constexpr unsigned pairwise_blocks_at_once = 2;
+
 struct PairwiseShared {
     double sum[pairwise_block];
 };
@@ -20,8 +23,8 @@ struct Largest {
     __device__ static double combine(double a, double b) { return a < b ? b : a; }
 };
 
-/// Joins neighbours, then neighbours of those, ...: the tree over the block's threads, of which `used`, a power
-/// of two, have a number. The result is thread 0's.
+/// Joins neighbours, then neighbours of those, ...: the tree over the block's threads, of which `used`, a
+/// power of two, have a number. The result is thread 0's.
 template <class Terms> __device__ double block_tree(double value, unsigned used) {
     double* sum = gpu::shared<PairwiseShared>().sum;
     sum[threadIdx.x] = value;
@@ -35,10 +38,9 @@ template <class Terms> __device__ double block_tree(double value, unsigned used)
 
 /// blockIdx.x: nodes first_node + 256 blockIdx.x ..., blockIdx.y: which sum. terms.leaf(y, first, last): the
 /// terms of sum y, one after another.
-template <class Terms> __global__ void __launch_bounds__(pairwise_block)
+template <class Terms> __global__ void __launch_bounds__(pairwise_block, pairwise_blocks_at_once)
     pairwise_kernel(Terms terms, PairwiseTree tree, std::size_t first_node, unsigned used, double* sums) {
-    const std::size_t node =
-        first_node + static_cast<std::size_t>(blockIdx.x) * pairwise_block + threadIdx.x;
+    const std::size_t node = first_node + static_cast<std::size_t>(blockIdx.x) * pairwise_block + threadIdx.x;
     double sum = 0;
     if (threadIdx.x < used)
         sum = node_sum(

@@ -1,5 +1,5 @@
-// pairwise_device.h - pairwise sums on the device as the host sees them: the device sums 256 nodes of the tree
-// at a time, the host what is above. Plain C++.
+// pairwise_device.h - pairwise sums on the device as the host sees them: the device sums 256 nodes of the
+// tree at a time, the host what is above. Plain C++.
 #pragma once
 #include "pairwise.h"
 #include <algorithm>
@@ -27,8 +27,7 @@ inline PairwisePiece whole(const PairwiseTree& tree) { return {0, tree.nodes()};
 template <class Combine> double join_tree(std::span<const double> numbers, const Combine& combine) {
     if (numbers.size() == 1) return numbers[0];
     const std::size_t half = numbers.size() / 2;
-    const double low = join_tree(numbers.first(half), combine),
-                 high = join_tree(numbers.last(half), combine);
+    const double low = join_tree(numbers.first(half), combine), high = join_tree(numbers.last(half), combine);
     return combine(low, high);
 }
 inline double tree_sum(std::span<const double> sums) {

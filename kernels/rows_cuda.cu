@@ -63,7 +63,7 @@ struct MomentTile {
 };
 
 /// Block: 16 x 16 pairs of columns; thread: one pair, all rows in their order.
-__global__ void __launch_bounds__(tile* tile)
+__global__ void __launch_bounds__(tile* tile, 2)
     moment_kernel(std::size_t count, std::size_t d, const double* x, const double* mass, double equal,
                   bool squares, double* moments) {
     if (blockIdx.x < blockIdx.y) return; // below the diagonal
@@ -99,9 +99,8 @@ static_assert(moment_run % staged == 0);
 void take_columns(DeviceStream stream, std::size_t count, std::size_t d, const double* x, std::size_t first,
                   std::size_t columns, std::size_t stride, double* out) {
     if (count == 0 || columns == 0) return;
-    gpu::launch(columns_kernel,
-                dim3(gpu::blocks_for(count, block_threads), static_cast<unsigned>(columns)), block_threads, 0,
-                stream, count, d, x, first, stride, out);
+    gpu::launch(columns_kernel, dim3(gpu::blocks_for(count, block_threads), static_cast<unsigned>(columns)),
+                block_threads, 0, stream, count, d, x, first, stride, out);
 }
 
 void project(DeviceStream stream, std::size_t count, std::size_t d, const double* x, std::size_t directions,

@@ -19,9 +19,9 @@ void row_means(DeviceStream stream, std::size_t count, std::size_t d, const doub
 
 constexpr std::size_t moment_run = 256; ///< rows whose products are summed before they are added
 
-/// moments[p, q] += sum of m (x_p x_q), p <= q, or with `squares` of m (x_p^2 x_q^2): runs of 256 rows one after
-/// another, (m x_p) x_q in the order of the rows. mass: one a row, or null: `equal`. Rows of mass 0 are not
-/// looked at.
+/// moments[p, q] += sum of m (x_p x_q), p <= q, or with `squares` of m (x_p^2 x_q^2): runs of 256 rows one
+/// after another, (m x_p) x_q in the order of the rows. mass: one a row, or null: `equal`. Rows of mass 0 are
+/// not looked at.
 void add_second_moments(DeviceStream stream, std::size_t count, std::size_t d, const double* x,
                         const double* mass, double equal, bool squares, double* moments);
 

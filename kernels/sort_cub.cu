@@ -1,7 +1,7 @@
 // sort_cub.cu - sorting by CUB, which says beforehand how much memory it takes. Not for the emulator, which
 // has std::stable_sort in its place.
-#include "sort_cuda.h"
 #include "cuda_check.h"
+#include "sort_cuda.h"
 #include <cub/device/device_radix_sort.cuh>
 
 namespace dynkin::cuda {
@@ -30,8 +30,7 @@ void ascending(DeviceStream stream, std::size_t count, const double* keys, doubl
                const double* companions, double* companions_out, void* workspace,
                std::size_t workspace_bytes) {
     if (count == 0) return;
-    DYNKIN_CUDA_CHECK(
-        sort(workspace, workspace_bytes, stream, count, keys, out, companions, companions_out));
+    DYNKIN_CUDA_CHECK(sort(workspace, workspace_bytes, stream, count, keys, out, companions, companions_out));
 }
 
 } // namespace dynkin::cuda

@@ -9,9 +9,10 @@ namespace dynkin::cuda {
 std::size_t sort_workspace(std::size_t count, bool companions);
 
 /// out = keys in ascending order; equal keys in the order in which they stand. Not for NaN. companions_out,
-/// unless null: companions in the order of their keys. Nothing overlaps. workspace: sort_workspace(count) bytes
-/// of the device. Enqueued on the stream.
+/// unless null: companions in the order of their keys. Nothing overlaps. workspace: sort_workspace(count)
+/// bytes of the device. Enqueued on the stream.
 void ascending(DeviceStream stream, std::size_t count, const double* keys, double* out,
-               const double* companions, double* companions_out, void* workspace, std::size_t workspace_bytes);
+               const double* companions, double* companions_out, void* workspace,
+               std::size_t workspace_bytes);
 
 } // namespace dynkin::cuda

@@ -7,7 +7,8 @@
 
 namespace dynkin {
 
-/// -U - log q; -inf, which flags the sample, where either is not finite (log q = -inf is a flag, not w = inf).
+/// -U - log q; -inf, which flags the sample, where either is not finite (log q = -inf is a flag, not w =
+/// inf).
 DYNKIN_HD double log_weight_of(double energy, double log_density) {
     const bool valid = std::isfinite(energy) && std::isfinite(log_density);
     return valid ? -energy - log_density : -std::numeric_limits<double>::infinity();

@@ -7,8 +7,8 @@
 
 namespace dynkin::cuda {
 
-/// Samples tree.begin(first_node) ... of a piece of the tree; `sums` takes piece.blocks() numbers. Arrays hold
-/// the piece alone.
+/// Samples tree.begin(first_node) ... of a piece of the tree; `sums` takes piece.blocks() numbers. Arrays
+/// hold the piece alone.
 struct WeightPiece {
     PairwiseTree tree;
     PairwisePiece piece;

@@ -1,5 +1,5 @@
-// test_cuda_energy_fit.cpp - models from the energy alone on the device: walkers as on the CPU, bit by bit, until
-// the first model; then models that agree.
+// test_cuda_energy_fit.cpp - models from the energy alone on the device: walkers as on the CPU, bit by bit,
+// until the first model; then models that agree.
 #include "cases.h"
 #include "device_cases.h"
 #include "engine/energy_fit.h"

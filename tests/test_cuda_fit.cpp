@@ -88,7 +88,8 @@ TEST_P(CudaFit, BatchesAndMemoryLeaveTheSameBytes) {
     const Model whole = fit_rows(context(), x, options);
     const std::uint64_t peak = device().memory_peak();
     EXPECT_LE(worst_difference(fit_rows(cpu(), x, options), whole), coefficients_agree);
-    const std::uint64_t libraries = DeviceLibraries::workspace_bytes, part = libraries + 2 * (peak - libraries) / 3;
+    const std::uint64_t libraries = DeviceLibraries::workspace_bytes,
+                        part = libraries + 2 * (peak - libraries) / 3;
     const Context tight = cases::device_context(part);
     EXPECT_TRUE(
         cases::same_bytes(fit_rows(tight, x, options).blocks[0].coefficients, whole.blocks[0].coefficients));

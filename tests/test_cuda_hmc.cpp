@@ -268,7 +268,8 @@ TEST_P(CudaHmc, BatchesOfChainsAreAllAtOnce) {
                           out.begin() + static_cast<long>((round * chains + c) * q.count()));
             };
         };
-        twins.cpu.advance_and_keep(twins.levels(0.2), {9, 3, 2, true}, rounds, q, rows.data(), put_to(values));
+        twins.cpu.advance_and_keep(twins.levels(0.2), {9, 3, 2, true}, rounds, q, rows.data(),
+                                   put_to(values));
         twins.device.advance_and_keep(twins.levels(0.2), {9, 3, 2, true}, rounds, q, rows_there.data(),
                                       put_to(values_there));
         EXPECT_EQ(rows_there, rows);

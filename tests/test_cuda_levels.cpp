@@ -433,10 +433,11 @@ std::vector<double> naive_coefficients(const LevelSystems& systems, size_t node,
         for (size_t y = 0; y < size; ++y) {
             const auto [j, beta] = systems.terms[y];
             for (size_t k = 0; k < systems.decay.cols(); ++k)
-                a[x][y] += static_cast<long double>(
-                               systems.gradient(static_cast<size_t>(i), static_cast<size_t>(j), k)) *
-                           systems.decay(node, k) *
-                           systems.moments->triple(k, static_cast<size_t>(alpha) * p + static_cast<size_t>(beta));
+                a[x][y] +=
+                    static_cast<long double>(
+                        systems.gradient(static_cast<size_t>(i), static_cast<size_t>(j), k)) *
+                    systems.decay(node, k) *
+                    systems.moments->triple(k, static_cast<size_t>(alpha) * p + static_cast<size_t>(beta));
             a[x][y] /= std::sqrt(static_cast<long double>(systems.lambda[x]) * systems.lambda[y]);
         }
         a[x][x] += ridge;
@@ -471,7 +472,8 @@ TEST_P(CudaLevels, SystemsAreThoseOfTheCpuAndOfAnOracle) {
         Level found = level, expected = level, parts = level;
         LevelReport report, expected_report, parts_report;
         solve_level(context(), moments, ridge, found, report);
-        solve_level(Context({.device = Device::cpu, .threads = 1}), moments, ridge, expected, expected_report);
+        solve_level(Context({.device = Device::cpu, .threads = 1}), moments, ridge, expected,
+                    expected_report);
         EXPECT_EQ(report.basis_size, expected_report.basis_size);
         ASSERT_EQ(report.ridges_raised + expected_report.ridges_raised, 0); // so the oracle needs none
         EXPECT_NEAR(report.condition, expected_report.condition, systems_agree * report.condition);
@@ -489,7 +491,8 @@ TEST_P(CudaLevels, SystemsAreThoseOfTheCpuAndOfAnOracle) {
                             naive[k], systems_agree * largest);
         }
         // A few systems at a time.
-        const std::uint64_t one = 8 * (4 * systems.terms.size() * systems.terms.size() + moments.triple.size());
+        const std::uint64_t one =
+            8 * (4 * systems.terms.size() * systems.terms.size() + moments.triple.size());
         solve_level(cases::device_context(DeviceLibraries::workspace_bytes + one + 120'000), moments, ridge,
                     parts, parts_report);
         EXPECT_TRUE(cases::same_bytes(parts.coefficients, found.coefficients));

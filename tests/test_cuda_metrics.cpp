@@ -209,13 +209,15 @@ struct Sets {
 
 Sets sets(size_t count, size_t d) {
     Sets s{Array<double>(count, d), Array<double>(count + 5, d), normals(count, 21), {}};
-    const std::vector<double> x = normals(s.samples.size(), 17, 0.4), y = normals(s.reference.size(), 19, 0.5);
+    const std::vector<double> x = normals(s.samples.size(), 17, 0.4),
+                              y = normals(s.reference.size(), 19, 0.5);
     std::copy(x.begin(), x.end(), s.samples.data()), std::copy(y.begin(), y.end(), s.reference.data());
     for (double& w : s.weight) w = w < -1 ? 0 : std::abs(w);
     s.weight[0] = 0, s.weight[1] = 1;
-    s.samples(0, 0) = NAN; // of weight 0
+    s.samples(0, 0) = NAN;                                                        // of weight 0
     for (size_t n = 0; n < s.reference.rows(); ++n) s.reference(n, d - 1) = 0.25; // a constant site
-    s.target = parse_target("[target]\nkind = \"double_well\"\ndimension = " + std::to_string(d) + "\n", "test");
+    s.target =
+        parse_target("[target]\nkind = \"double_well\"\ndimension = " + std::to_string(d) + "\n", "test");
     return s;
 }
 
@@ -230,7 +232,7 @@ TEST_P(CudaMetrics, FiguresHaveTheBitsOfTheCpu) {
             EXPECT_TRUE(cases::same_bytes(on_device, here)) << count << " rows";
         };
         same(s.weight, &s.target);
-        if (count > 31) continue; // once will do
+        if (count > 31) continue;          // once will do
         std::vector<double> single(count); // a law of one value
         single[3] = 2;
         same(single, &s.target);

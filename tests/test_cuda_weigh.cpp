@@ -86,8 +86,9 @@ TEST_P(CudaWeigh, TheLargestAreThoseOfASort) {
         std::sort(finite.begin(), finite.end());
         for (const size_t wanted : {size_t{1}, size_t{30}, count + 5}) {
             const size_t expected = std::min(wanted, finite.size());
-            EXPECT_EQ(WeightSums(context()).largest(l, wanted),
-                      std::vector<double>(finite.end() - static_cast<std::ptrdiff_t>(expected), finite.end()));
+            EXPECT_EQ(
+                WeightSums(context()).largest(l, wanted),
+                std::vector<double>(finite.end() - static_cast<std::ptrdiff_t>(expected), finite.end()));
         }
     }
 }
@@ -102,13 +103,17 @@ TEST_P(CudaWeigh, LittleMemoryGivesTheSameWeights) {
 }
 
 TEST_P(CudaWeigh, NothingToWeighIsRefusedAsOnTheCpu) {
-    cases::expect_error(ErrorKind::usage, [&] { importance_weights(context(), {}); }, "no samples");
+    cases::expect_error(
+        ErrorKind::usage, [&] { importance_weights(context(), {}); }, "no samples");
     cases::expect_error(
         ErrorKind::numerical, [&] { importance_weights(context(), std::vector<double>(40, -infinity)); },
         "all 40");
     cases::expect_error(
         ErrorKind::usage,
-        [&] { weighted_mean(context(), std::vector<double>{0, 0}, std::vector<double>{1, 2}); }, "all 0");
+        [&] {
+            weighted_mean(context(), std::vector<double>{0, 0}, std::vector<double>{1, 2});
+        },
+        "all 0");
 }
 
 TEST_P(CudaWeigh, SecondMomentsAreThoseOfTheCpu) {

@@ -89,7 +89,8 @@ TEST(ImportanceWeights, ALargeShiftMovesOnlyLogZ) {
 
 TEST(ImportanceWeights, NothingToWeigh) {
     EXPECT_EQ(kind_of([] { importance_weights(where(), {}); }), ErrorKind::usage);
-    EXPECT_EQ(kind_of([] { importance_weights(where(), std::vector<double>(40, -infinity)); }), ErrorKind::numerical);
+    EXPECT_EQ(kind_of([] { importance_weights(where(), std::vector<double>(40, -infinity)); }),
+              ErrorKind::numerical);
 }
 
 /// q = N(0, s^2) for U = x^2/2.
@@ -171,7 +172,8 @@ TEST(TailIndex, FewOrEqualDraws) {
 }
 
 TEST(WeightedMeans, EqualWeightsGiveTheUsualError) {
-    const WeightedMean mean = weighted_mean(where(), std::vector<double>(4, 0.25), std::vector<double>{1, 2, 3, 6});
+    const WeightedMean mean =
+        weighted_mean(where(), std::vector<double>(4, 0.25), std::vector<double>{1, 2, 3, 6});
     EXPECT_NEAR(mean.mean, 3, rounding);
     EXPECT_NEAR(mean.standard_error, std::sqrt(14.0 / 3 / 4), rounding);
 }
@@ -184,8 +186,8 @@ TEST(WeightedMeans, ByHandAndScaleFree) {
         EXPECT_NEAR(mean.mean, 4, rounding);
         EXPECT_NEAR(mean.standard_error, std::sqrt(18.0 / 16 * 2), rounding);
     }
-    EXPECT_TRUE(
-        std::isnan(weighted_mean(where(), std::vector<double>{0, 1}, std::vector<double>{1, 2}).standard_error));
+    EXPECT_TRUE(std::isnan(
+        weighted_mean(where(), std::vector<double>{0, 1}, std::vector<double>{1, 2}).standard_error));
 }
 
 TEST(WeightedMeans, WrongWeights) {

@@ -61,7 +61,8 @@ TEST_F(OnEmulator, GinzburgLandauChainOf16Sites) {
     EXPECT_EQ(weighed.at("flagged"), 1);
     both({"evaluate", train, "--against", path("t.npy"), "--target", target}, {});
     both({"evaluate", train, "--against", path("t.npy"), "--target", target, "--weights", path("w.npy")}, {});
-    both({"evaluate", train, "--against", path("t.npy"), "--weights", path("w.npy"), "--device-memory", "1000000"},
+    both({"evaluate", train, "--against", path("t.npy"), "--weights", path("w.npy"), "--device-memory",
+          "1000000"},
          {});
 }
 

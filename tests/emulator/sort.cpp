@@ -23,7 +23,8 @@ void ascending(DeviceStream stream, std::size_t count, const double* keys, doubl
     if (companions_out && why.empty())
         why = cuemu::first_of({array_objection("companions", companions, count),
                                array_objection("companions_out", companions_out, count)});
-    if (workspace_bytes < sort_workspace(count, companions_out != nullptr)) why = "the workspace is too small";
+    if (workspace_bytes < sort_workspace(count, companions_out != nullptr))
+        why = "the workspace is too small";
     if (!why.empty()) throw std::invalid_argument("ascending: " + why);
     const cudaError_t status = cuemu::enqueue_work(stream, "ascending", [=] {
         std::vector<std::size_t> order(count);
@@ -34,7 +35,8 @@ void ascending(DeviceStream stream, std::size_t count, const double* keys, doubl
             out[n] = keys[order[n]];
             if (companions_out) companions_out[n] = companions[order[n]];
         }
-        std::fill_n(static_cast<unsigned char*>(workspace), workspace_bytes, static_cast<unsigned char>(0xff));
+        std::fill_n(static_cast<unsigned char*>(workspace), workspace_bytes,
+                    static_cast<unsigned char>(0xff));
     });
     if (status != cudaSuccess) throw std::runtime_error("ascending: the device has failed");
 }
