@@ -62,7 +62,7 @@ int verdict(const EnergyFitReport& report, const std::string& output) {
 int run_energy_fit(const Common& common, const std::string& target_path, const std::string& output,
                    std::size_t rows, const FitOptions& fit, Json configuration) {
     require(!target_path.empty(), ErrorKind::usage, "--from-energy: expected --target");
-    const Context context = make_context(common);
+    const Context context = make_context(common, Runs::on_cpu_or_device);
     Result result("fit", common, context);
     result.stage("fit");
     require_distinct(output, {target_path});
@@ -74,6 +74,7 @@ int run_energy_fit(const Common& common, const std::string& target_path, const s
     configuration["from-energy"] = true, configuration["rows"] = options.rows;
     Json identity = configuration;
     identity["target"] = Json::parse(target.canonical_json);
+    identity["device"] = device_of(context);
     options.checkpoint = checkpoint_of(output, identity, common, context);
     if (!common.quiet) options.on_iteration = say;
     EnergyFitReport report;

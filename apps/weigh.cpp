@@ -34,47 +34,9 @@ struct Options {
     }
 };
 
-/// What one pass over the samples leaves in memory: three numbers a sample.
-struct Pass {
-    std::vector<double> log_weight, energy, site_mean;
-};
-
-/// One block of samples: log w = -U - log q, -inf where either is not finite (log q = -inf is a flag, not w =
-/// inf).
-void weigh_block(const TargetEnergy& energy, std::size_t d, std::size_t first, std::size_t count,
-                 const std::vector<double>& x, const std::vector<double>& log_density, Pass& pass) {
-    energy(count, x.data(), pass.energy.data() + first);
-    for (std::size_t n = 0; n < count; ++n) {
-        const double u = pass.energy[first + n], log_q = log_density[n];
-        const bool valid = std::isfinite(u) && std::isfinite(log_q);
-        pass.log_weight[first + n] = valid ? -u - log_q : -std::numeric_limits<double>::infinity();
-        double sum = 0;
-        for (std::size_t i = 0; i < d; ++i) sum += x[n * d + i];
-        pass.site_mean[first + n] = sum / static_cast<double>(d);
-    }
-}
-
 /// Rows in memory at a time: 8 MiB of them, whatever the samples.
 std::size_t block_rows(const SampleFile& samples) {
     return std::clamp<std::size_t>((1u << 20) / samples.cols(), 1, samples.rows());
-}
-
-Pass read_and_weigh(const Context& context, const Target& target, const SampleFile& samples,
-                    const SampleFile& log_density) {
-    const std::size_t rows = samples.rows(), block = block_rows(samples);
-    Pass pass{std::vector<double>(rows), std::vector<double>(rows), std::vector<double>(rows)};
-    std::vector<double> x(block * samples.cols()), log_q(block);
-    const TargetEnergy energy(context, target);
-    Progress progress(context, "weigh", rows);
-    for (std::size_t first = 0; first < rows; first += block) {
-        if (progress.interrupted()) progress.throw_interrupted();
-        const std::size_t count = std::min(block, rows - first);
-        samples.read_any(first, count, x.data());
-        log_density.read_any(first, count, log_q.data());
-        weigh_block(energy, samples.cols(), first, count, x, log_q, pass);
-        progress.advance(count);
-    }
-    return pass;
 }
 
 /// The resampled set on its way to a file, in the type and shape of the samples.
@@ -156,14 +118,14 @@ void check_inputs(const SampleFile& samples, const SampleFile& log_density, cons
                                 log_density.rows(), samples.rows(), samples.path().string()));
 }
 
-void put_mean(Result& result, const std::string& name, const Weights& weights,
+void put_mean(const Context& context, Result& result, const std::string& name, const Weights& weights,
               const std::vector<double>& values) {
-    const WeightedMean mean = weighted_mean(weights.weight, values);
+    const WeightedMean mean = weighted_mean(context, weights.weight, values);
     result[name.c_str()] = mean.mean;
     result[(name + "_error").c_str()] = mean.standard_error;
 }
 
-void put_figures(Result& result, const Weights& weights, Pass& pass) {
+void put_figures(const Context& context, Result& result, const Weights& weights, WeighedRows& pass) {
     result["samples"] = weights.weight.size();
     result["ess_fraction"] = weights.ess_fraction;
     result["log_partition"] = weights.log_partition;
@@ -171,10 +133,10 @@ void put_figures(Result& result, const Weights& weights, Pass& pass) {
     result["flagged"] = weights.flagged;
     result["largest_share"] = weights.largest_share;
     result["tail_index"] = weights.tail_index;
-    put_mean(result, "energy_mean", weights, pass.energy);
-    put_mean(result, "magnetisation", weights, pass.site_mean);
+    put_mean(context, result, "energy_mean", weights, pass.energy);
+    put_mean(context, result, "magnetisation", weights, pass.site_mean);
     for (double& m : pass.site_mean) m *= m;
-    put_mean(result, "magnetisation_squared", weights, pass.site_mean);
+    put_mean(context, result, "magnetisation_squared", weights, pass.site_mean);
 }
 
 /// Warns when the weights are not to be trusted; true when they are.
@@ -249,7 +211,7 @@ void write_outputs(const Context& context, const Options& options, const SampleF
     }
     const bool errors = !options.second_moments_error.empty();
     std::optional<SecondMoments> moments;
-    if (errors || !options.second_moments.empty()) moments.emplace(samples.cols(), errors);
+    if (errors || !options.second_moments.empty()) moments.emplace(context, samples.cols(), errors);
     reread(context, samples, weights.weight, resampled ? &*resampled : nullptr,
            moments ? &*moments : nullptr);
     if (!options.second_moments.empty())
@@ -288,10 +250,10 @@ int run(const Options& options) {
     const Target target = read_target(options.target);
     const SampleFile samples(options.samples), log_density(options.log_density);
     check_inputs(samples, log_density, target);
-    Pass pass = read_and_weigh(context, target, samples, log_density);
+    WeighedRows pass = weigh_rows(context, target, samples, log_density);
     result.stage("weights");
-    const Weights weights = importance_weights(pass.log_weight);
-    put_figures(result, weights, pass);
+    const Weights weights = importance_weights(context, pass.log_weight);
+    put_figures(context, result, weights, pass);
     pass = {};
     if (!options.model.empty()) {
         result.stage("stages");

@@ -81,6 +81,7 @@ template <class T> DeviceScore<T>::DeviceScore(DeviceState& device, const ScoreF
         std::int32_t& to = dense_of_[static_cast<size_t>(dense.a - 1)];
         if (to < 0) to = shape_.dense++;
     }
+    if (shape_.dense > 0) device.libraries(); // their memory is gone from what chunks are sized by
     upload(times);
     const size_t coupled = static_cast<size_t>(shape_.coupled), matrices = static_cast<size_t>(shape_.dense);
     space_ = DeviceArray<T>(device, (2 * coupled + 2 + matrices) * numbers_, "values of the score");

@@ -3,15 +3,17 @@
 #include "energy_fit.h"
 #include "error.h"
 #include "fitter.h"
+#include "kernels/device.h"
 #include "kernels/philox.h"
 #include "mcmc_chains.h"
+#include "mcmc_device.h"
 #include "mcmc_start.h"
 #include "model_file.h"
 #include "npy.h"
 #include "progress.h"
 #include "sampler.h"
-#include "summation.h"
 #include "weigh.h"
+#include "weight_sums.h"
 #include <atomic>
 #include <chrono>
 #include <cmath>
@@ -50,37 +52,40 @@ struct Tempered {
     std::vector<double> weight;
     double ess = 0;
 
-    Tempered(std::span<const double> log_weight, double exponent) : weight(log_weight.size()) {
-        double largest = -std::numeric_limits<double>::infinity(), finite = 0;
-        for (const double l : log_weight)
-            if (std::isfinite(l)) largest = std::max(largest, l), finite += 1;
-        for (size_t n = 0; n < weight.size(); ++n)
-            weight[n] = std::isfinite(log_weight[n]) ? std::exp(exponent * (log_weight[n] - largest)) : 0;
-        const double sum = pairwise_sum(0, weight.size(), [&](size_t n) { return weight[n]; });
-        const double squares =
-            pairwise_sum(0, weight.size(), [&](size_t n) { return weight[n] * weight[n]; });
-        ess = finite > 0 ? sum * sum / squares / finite : 0;
+    Tempered(const WeightSums& sums, std::span<const double> log_weight, double exponent)
+        : weight(log_weight.size()) {
+        const FiniteNumbers finite = sums.finite(log_weight);
+        if (finite.count == 0) return;
+        const double sum = sums.exponentials(log_weight, finite.largest, exponent, weight);
+        ess = sum * sum / sums.squares(weight, 1) / static_cast<double>(finite.count);
     }
 };
 
 /// The largest exponent in [0, 1] that keeps the ESS fraction; the ESS falls with the exponent.
-double largest_exponent(std::span<const double> log_weight, double ess) {
-    if (Tempered(log_weight, 1).ess >= ess) return 1;
+double largest_exponent(const WeightSums& sums, std::span<const double> log_weight, double ess) {
+    if (Tempered(sums, log_weight, 1).ess >= ess) return 1;
     double low = 0, high = 1;
     for (int k = 0; k < 40; ++k) {
         const double middle = 0.5 * (low + high);
-        (Tempered(log_weight, middle).ess >= ess ? low : high) = middle;
+        (Tempered(sums, log_weight, middle).ess >= ess ? low : high) = middle;
     }
     return low;
 }
 
-class EnergyFitter {
+void remove_files(const std::string& prefix) {
+    std::error_code ignored;
+    for (const char* name : {".set0.npy", ".set1.npy", ".best0", ".best1"})
+        std::filesystem::remove(prefix + name, ignored);
+}
+
+/// Chains: where the walkers are, McmcChains or DeviceChains.
+template <class Chains> class EnergyFitter {
   public:
     EnergyFitter(const Context& context, const Target& target, const EnergyFitOptions& options,
                  EnergyFitReport& report)
         : context_(context), target_(target), options_(options), report_(report), law_(target),
-          d_(target.dimension()), chains_(context, law_.view(), options.rows, 1, lanes), scale_(d_, 1.0),
-          checkpoint_(options.checkpoint) {
+          d_(target.dimension()), chains_(context, law_.view(), options.rows, 1, lanes), sums_(context),
+          scale_(d_, 1.0), checkpoint_(options.checkpoint) {
         static std::atomic<int> runs{0};
         prefix_ = checkpoint_.enabled() ? options.checkpoint.path.string()
                                         : (std::filesystem::temp_directory_path() /
@@ -109,12 +114,6 @@ class EnergyFitter {
         return std::move(*best_);
     }
 
-    static void remove_files(const std::string& prefix) {
-        std::error_code ignored;
-        for (const char* name : {".set0.npy", ".set1.npy", ".best0", ".best1"})
-            std::filesystem::remove(prefix + name, ignored);
-    }
-
   private:
     void start();
     void anneal();
@@ -140,7 +139,8 @@ class EnergyFitter {
     EnergyFitReport& report_;
     EnergyLaw law_;
     size_t d_;
-    McmcChains chains_;
+    Chains chains_;
+    WeightSums sums_;
     FitOptions fit_;
     std::string prefix_;
 
@@ -160,27 +160,23 @@ class EnergyFitter {
 // Walkers
 // ---------------------------------------------------------------------------------------------------
 
-void EnergyFitter::start() {
+template <class Chains> void EnergyFitter<Chains>::start() {
     start_chains(chains_, std::visit([](const auto& t) { return start_ranges(t); }, target_.law),
                  options_.seed, target_);
     step_ = 0.5 * std::pow(static_cast<double>(d_), -0.25);
 }
 
-void EnergyFitter::measure_scale() {
-    const auto count = static_cast<double>(options_.rows);
-    for (size_t i = 0; i < d_; ++i) {
-        const double mean =
-            pairwise_sum(0, options_.rows, [&](size_t n) { return chains_.x(0, n, i); }) / count;
-        const double square = pairwise_sum(0, options_.rows, [&](size_t n) {
-            return (chains_.x(0, n, i) - mean) * (chains_.x(0, n, i) - mean);
-        });
-        if (square > 0 && std::isfinite(square)) scale_[i] = std::sqrt(square / count);
-    }
+template <class Chains> void EnergyFitter<Chains>::measure_scale() {
+    std::vector<double> mean(d_), square(d_);
+    chains_.variances(mean.data(), square.data());
+    for (size_t i = 0; i < d_; ++i)
+        if (square[i] > 0 && std::isfinite(square[i]))
+            scale_[i] = std::sqrt(square[i] / static_cast<double>(options_.rows));
 }
 
 /// HMC at beta_; the step follows the mean acceptance, and so does the number of steps to a quarter of the
 /// slowest period. Returns the acceptance of the last iteration.
-double EnergyFitter::move(int iterations) {
+template <class Chains> double EnergyFitter<Chains>::move(int iterations) {
     measure_scale();
     double acceptance = 0;
     for (int k = 0; k < iterations; ++k) {
@@ -195,7 +191,7 @@ double EnergyFitter::move(int iterations) {
 }
 
 /// The walkers become a systematic resample of the rows, each x -> -x at random when U is even.
-void EnergyFitter::take(const Tempered& tempered, const double* x) {
+template <class Chains> void EnergyFitter<Chains>::take(const Tempered& tempered, const double* x) {
     const std::uint64_t round = rounds_++;
     const auto copies =
         resample(tempered.weight, options_.rows, round_seed(options_.seed, round, Use::resample));
@@ -211,7 +207,7 @@ void EnergyFitter::take(const Tempered& tempered, const double* x) {
     chains_.set_positions(rows);
 }
 
-void EnergyFitter::anneal() {
+template <class Chains> void EnergyFitter<Chains>::anneal() {
     if (annealed_) return;
     Progress progress(context_, "anneal", 1000);
     while (beta_ < 1) {
@@ -221,9 +217,9 @@ void EnergyFitter::anneal() {
         }
         std::vector<double> log_weight(options_.rows);
         for (size_t n = 0; n < log_weight.size(); ++n) log_weight[n] = -(1 - beta_) * chains_.energy(0, n);
-        const double part = largest_exponent(log_weight, options_.ess);
+        const double part = largest_exponent(sums_, log_weight, options_.ess);
         beta_ = part == 1 ? 1 : beta_ + part * (1 - beta_);
-        const Tempered tempered(log_weight, part);
+        const Tempered tempered(sums_, log_weight, part);
         take(tempered, chains_.positions().data());
         const double acceptance = move(options_.moves);
         report_.annealing.push_back({beta_, tempered.ess, acceptance});
@@ -248,7 +244,7 @@ void EnergyFitter::anneal() {
 // ----------------------------------------------------------------------------------------------------
 
 /// A set that cannot be fitted costs a turn, unless it is the first.
-std::optional<Model> EnergyFitter::refit(EnergyIteration& now) {
+template <class Chains> std::optional<Model> EnergyFitter<Chains>::refit(EnergyIteration& now) {
     FitOptions fit_options = fit_;
     fit_options.level_pairs = static_cast<size_t>(now.pairs);
     try {
@@ -268,7 +264,7 @@ std::optional<Model> EnergyFitter::refit(EnergyIteration& now) {
     }
 }
 
-void EnergyFitter::weigh(const Model& model, EnergyIteration& now) {
+template <class Chains> void EnergyFitter<Chains>::weigh(const Model& model, EnergyIteration& now) {
     SampleOptions options;
     options.method = Method::ode, options.estimate_error = false;
     options.seed = round_seed(options_.seed, rounds_, Use::sample);
@@ -279,13 +275,13 @@ void EnergyFitter::weigh(const Model& model, EnergyIteration& now) {
     for (size_t n = 0; n < log_weight_.size(); ++n)
         log_weight_[n] = std::isfinite(drawn_.log_density[n]) ? -log_weight_[n] - drawn_.log_density[n]
                                                               : -std::numeric_limits<double>::infinity();
-    const Weights weights = importance_weights(log_weight_);
+    const Weights weights = importance_weights(context_, log_weight_);
     now.ess_out = weights.ess_fraction;
     now.log_partition = weights.log_partition, now.log_partition_error = weights.log_partition_error;
 }
 
 /// Keeps the best model; says when to stop.
-void EnergyFitter::judge(std::optional<Model> model, double ess) {
+template <class Chains> void EnergyFitter<Chains>::judge(std::optional<Model> model, double ess) {
     const bool first_of_many = report_.iterations.size() > 1 &&
                                report_.iterations.rbegin()[1].pairs < report_.iterations.back().pairs;
     stale_ = ess > best_ess_ * (1 + options_.gain) || first_of_many ? 0 : stale_ + 1;
@@ -300,7 +296,7 @@ void EnergyFitter::judge(std::optional<Model> model, double ess) {
                 report_.iterations.size() >= static_cast<size_t>(options_.max_iterations);
 }
 
-void EnergyFitter::iterate() {
+template <class Chains> void EnergyFitter<Chains>::iterate() {
     const auto began = Clock::now();
     const size_t most = fit_.level_pairs;
     EnergyIteration now = next_;
@@ -313,17 +309,17 @@ void EnergyFitter::iterate() {
     if (options_.on_iteration) options_.on_iteration(report_.iterations.size(), now);
     if (finished_) return;
     next_.ess_in = now.ess_out;
-    next_.alpha = now.failure.empty() ? largest_exponent(log_weight_, options_.ess) : 0;
+    next_.alpha = now.failure.empty() ? largest_exponent(sums_, log_weight_, options_.ess) : 0;
     if (next_.alpha >= least_exponent) {
         const std::vector<double> x(drawn_.rows.begin(), drawn_.rows.end());
-        take(Tempered(log_weight_, next_.alpha), x.data());
+        take(Tempered(sums_, log_weight_, next_.alpha), x.data());
     } else
         next_.alpha = 0;
     next_.acceptance = move(options_.moves);
     write_set(), save("iterate");
 }
 
-void EnergyFitter::finish() {
+template <class Chains> void EnergyFitter<Chains>::finish() {
     const EnergyIteration& best = report_.iterations[report_.best];
     report_.ess_fraction = best.ess_out;
     report_.log_partition = best.log_partition, report_.log_partition_error = best.log_partition_error;
@@ -333,7 +329,7 @@ void EnergyFitter::finish() {
 // State
 // -----------------------------------------------------------------------------------------------------
 
-void EnergyFitter::write_set() {
+template <class Chains> void EnergyFitter<Chains>::write_set() {
     set_ = 1 - set_;
     std::vector<size_t> shape = target_.sample_shape();
     shape.insert(shape.begin(), options_.rows);
@@ -342,7 +338,7 @@ void EnergyFitter::write_set() {
     writer.commit();
 }
 
-void EnergyFitter::save(const char* stage) {
+template <class Chains> void EnergyFitter<Chains>::save(const char* stage) {
     if (!checkpoint_.enabled()) return;
     TensorFile state;
     state.metadata["stage"] = stage;
@@ -360,7 +356,7 @@ void EnergyFitter::save(const char* stage) {
     checkpoint_.save(std::move(state));
 }
 
-void EnergyFitter::restore(const TensorFile& saved) {
+template <class Chains> void EnergyFitter<Chains>::restore(const TensorFile& saved) {
     const auto& counts = saved.u64("counts", 7);
     const auto& numbers = saved.f64("numbers", 6);
     moves_ = counts[0], rounds_ = counts[1], annealed_ = counts[2] != 0, stale_ = counts[3], set_ = counts[4],
@@ -401,6 +397,15 @@ void check(const Target& target, const EnergyFitOptions& options) {
             "fit: there are no data to dequantise or columns to drop");
 }
 
+/// A template, so that a build without CUDA does not make the device's fitter.
+template <bool with_cuda> Model fit_on(const Context& context, const Target& target,
+                                       const EnergyFitOptions& options, EnergyFitReport& report) {
+    if constexpr (with_cuda)
+        if (context.device() == Device::cuda)
+            return EnergyFitter<DeviceChains>(context, target, options, report).run();
+    return EnergyFitter<McmcChains>(context, target, options, report).run();
+}
+
 } // namespace
 
 Model fit_from_energy(const Context& context, const Target& target, const EnergyFitOptions& options,
@@ -409,11 +414,11 @@ Model fit_from_energy(const Context& context, const Target& target, const Energy
     EnergyFitReport local;
     EnergyFitReport& filled = report ? *report : local;
     filled = {};
-    return EnergyFitter(context, target, options, filled).run();
+    return fit_on<built_with_cuda>(context, target, options, filled);
 }
 
 void remove_energy_fit_state(const CheckpointOptions& checkpoint) {
-    EnergyFitter::remove_files(checkpoint.path.string());
+    remove_files(checkpoint.path.string());
     Checkpoint(checkpoint).remove();
 }
 

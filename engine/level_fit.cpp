@@ -3,6 +3,7 @@
 #include "../kernels/moments.h"
 #include "error.h"
 #include "level_moments.h"
+#include "level_systems.h"
 #include "level_trial.h"
 #include "parallel.h"
 #include "piecewise.h"
@@ -429,75 +430,6 @@ LevelMoments level_moments(const Context& context, const Level& level, const Lev
                     sums.triple(k, a * p + b) = sums.triple(k, b * p + a) = *from;
     std::copy_n(from, r * p, sums.single.data());
     return sums;
-}
-
-/// A(t) c = b(t) at every node: A_(a alpha)(b beta) = sum_r g_abr exp(-lambda_r t) E[phi_r psi_alpha
-/// psi_beta].
-void solve_level(const Context& context, const LevelMoments& moments, double ridge, Level& level,
-                 LevelReport& report) {
-    const size_t p = level.conditions(), n = static_cast<size_t>(level.degree), r = moments.single.rows();
-    const ProductTables tables = product_tables(level.family, level.degree);
-    struct Term {
-        size_t a, condition;
-    };
-    std::vector<Term> terms;
-    for (size_t a = 1; a <= n; ++a)
-        for (size_t c = 0; c < p; ++c)
-            if (level.even_conditions < 0 || (a % 2 == 0) == (c < static_cast<size_t>(level.even_conditions)))
-                terms.push_back({a, c});
-    report.basis_size = terms.size();
-    std::vector<double> lambda;
-    for (const Term& term : terms) lambda.push_back(level.family.lambda[term.a]);
-    const size_t nodes = level.node_time.size();
-    level.coefficients = Array<double>(nodes, n * p);
-    std::vector<SolveStatus> status(nodes);
-    parallel_for(context.threads(), nodes, [&](size_t node, size_t) {
-        const double t = level.node_time[node];
-        std::vector<double> decay(r), b(terms.size()), c;
-        for (size_t k = 0; k < r; ++k) decay[k] = std::exp(-level.family.lambda[k] * t) / moments.count;
-        Array<double> a(terms.size(), terms.size()), block(1, p * p);
-        size_t row = 0;
-        for (size_t i = 1; i <= n; ++i) {
-            const size_t row_end =
-                static_cast<size_t>(std::find_if(terms.begin() + static_cast<std::ptrdiff_t>(row),
-                                                 terms.end(), [&](const Term& x) { return x.a != i; }) -
-                                    terms.begin());
-            size_t column = 0;
-            for (size_t j = 1; j <= i; ++j) {
-                std::fill(block.begin(), block.end(), 0.0);
-                for (size_t k = 0; k < r; ++k) {
-                    const double g =
-                        tables.gradient(static_cast<int>(i), static_cast<int>(j), static_cast<int>(k)) *
-                        decay[k];
-                    if (g != 0)
-                        cblas_daxpy(static_cast<int>(p * p), g, moments.triple.row(k), 1, block.data(), 1);
-                }
-                size_t column_end = column;
-                while (column_end < terms.size() && terms[column_end].a == j) ++column_end;
-                for (size_t x = row; x < row_end; ++x)
-                    for (size_t y = column; y < column_end && y <= x; ++y)
-                        a(x, y) = block[terms[x].condition * p + terms[y].condition];
-                column = column_end;
-            }
-            row = row_end;
-        }
-        for (size_t k = 0; k < terms.size(); ++k)
-            b[k] = lambda[k] * decay[terms[k].a] * moments.single(terms[k].a, terms[k].condition);
-        status[node] = solve_score_system(a, b, lambda, ridge, c);
-        if (!status[node].solved) return;
-        for (size_t k = 0; k < terms.size(); ++k)
-            level.coefficients(node, (terms[k].a - 1) * p + terms[k].condition) = c[k];
-    });
-    report.ridge = ridge, report.ridges_raised = 0, report.condition = 0;
-    for (size_t node = 0; node < nodes; ++node) {
-        if (!status[node].solved)
-            throw Error(
-                ErrorKind::numerical,
-                fmt::format("fit: level {}: the system at t = {:g} has no solution even with ridge {:g}",
-                            level.name, level.node_time[node], status[node].ridge));
-        report.ridges_raised += status[node].raised > 0;
-        report.condition = std::max(report.condition, status[node].condition);
-    }
 }
 
 /// The pairs at regular distances, at most so many of them for training; all that are held out.

@@ -33,6 +33,8 @@ class Mirrored {
 };
 
 /// All calls wait for the device where they return numbers, and only there. Walker level * chains + chain.
+/// States that the device's memory does not hold at once stay on the host, and a batch of chains after
+/// another is there: the same numbers, for no chain depends on another.
 class DeviceChains {
   public:
     DeviceChains(const Context& context, const EnergyView& law, std::size_t chains, std::size_t levels,
@@ -71,14 +73,29 @@ class DeviceChains {
   private:
     /// Kept states and their quantities on the way to the host: (rounds, chains, d) and (rounds, quantities,
     /// chains).
+    struct Batch {
+        std::size_t first, count; // chains
+    };
     struct Kept {
         DeviceArray<double> rows, values;
         PinnedArray<double> rows_out, values_out;
         DeviceEvent computed, done;
+        Batch batch{0, 0};
         std::size_t first = 0, count = 0; // rounds in flight; 0: none
     };
+    bool resident() const { return batch_ == chains_; }
+    std::size_t batch_size(const EnergyView& law) const;
+    std::span<double> stored(const Batch& batch) {
+        return store_.span().subspan(batch.first * levels_ * d_, batch.count * levels_ * d_);
+    }
+    void refresh(const Batch& batch);
+    void load(const Batch& batch);
+    void save(const Batch& batch);
+    template <class Work> void for_batches(const Work& work);
+    template <class Move> void move_along(const Move& move);
+    void put_kept(const Kept& kept, std::size_t quantities, double* rows, const Put& put) const;
     double mean(Mirrored& values, std::size_t level);
-    cuda::HmcWalkers walkers();
+    cuda::HmcWalkers walkers(const Batch& batch);
     cuda::HmcQuantities watched(const Quantities& quantities);
     const HmcLevel* upload(const std::vector<HmcLevel>& levels);
     void prepare_kept(std::size_t rounds, std::size_t quantities);
@@ -89,10 +106,13 @@ class DeviceChains {
     DeviceStream stream_;
     DeviceLaw law_;
     std::size_t chains_, levels_, d_;
-    DeviceArray<double> x_, gradient_, scratch_, scales_, moments_, values_;
+    DeviceArray<double> scales_, moments_;
     DeviceArray<HmcLevel> level_;
     DeviceArray<std::int32_t> coordinates_;
     Mirrored energy_, factor_, acceptance_, acceptance_sum_, swap_sum_;
+    std::size_t batch_; ///< chains on the device at once
+    DeviceArray<double> x_, gradient_, scratch_, values_;
+    PinnedArray<double> store_;   ///< unless all are there: (levels, chains, d) of each batch
     PinnedArray<double> staging_; ///< (2, levels, d) or (quantities, chains)
     PinnedArray<double> scales_in_;
     PinnedArray<HmcLevel> level_in_;

@@ -1,8 +1,11 @@
 // metrics.cpp - second moments, marginals, sliced Wasserstein distance and energies of samples against a
 // reference.
 #include "metrics.h"
+#include "../kernels/device.h"
+#include "../kernels/laws.h"
 #include "../kernels/philox.h"
 #include "error.h"
+#include "metrics_measured.h"
 #include "parallel.h"
 #include "progress.h"
 #include "summation.h"
@@ -10,13 +13,12 @@
 #include <atomic>
 #include <cmath>
 #include <string>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 namespace dynkin {
 namespace {
-
-constexpr std::size_t bins = 60;
-constexpr std::size_t directions = 100;
 
 /// task(k) for k < count on the threads of the context; reports progress, stops at a signal, and passes
 /// exceptions on.
@@ -34,144 +36,90 @@ void run_all(const Context& context, const char* stage, std::size_t count, const
     progress.set(count);
 }
 
-/// Some rows of an array, with weights that sum to 1.
-struct Rows {
-    const Array<double>* data;
-    std::vector<std::size_t> index; ///< empty: all rows
-    std::vector<double> weight;     ///< empty: equal weights
-
-    std::size_t size() const { return index.empty() ? data->rows() : index.size(); }
-    std::size_t dimension() const { return data->cols(); }
-    const double* operator[](std::size_t n) const { return data->row(index.empty() ? n : index[n]); }
-    double mass(std::size_t n) const { return weight.empty() ? 1 / static_cast<double>(size()) : weight[n]; }
-};
-
-/// A one-dimensional empirical law: ascending values, each with its mass.
+/// A one-dimensional empirical law: ascending values, and the mass up to and including each.
 struct Law {
-    std::vector<double> value, mass; ///< mass empty: equal
+    std::vector<double> value, cumulated; ///< cumulated empty: equal masses
 
-    double mass_of(std::size_t n) const {
-        return mass.empty() ? 1 / static_cast<double>(value.size()) : mass[n];
-    }
-    /// Cumulated mass up to and including value n, given the one before; exactly 1 at the end.
-    double cumulate(double before, std::size_t n) const {
-        if (n + 1 == value.size()) return 1;
-        return mass.empty() ? static_cast<double>(n + 1) / static_cast<double>(value.size())
-                            : std::min(before + mass[n], 1.0);
+    LawView view() const {
+        return {value.size(), value.data(), cumulated.empty() ? nullptr : cumulated.data()};
     }
 };
 
-/// The law of the values f(row); `value` is any function of a row.
+/// Masses become what is up to and including each, in the runs and groups of laws.h.
+void cumulate(std::vector<double>& mass) {
+    double before_group = 0;
+    for (std::size_t n = 0; n < mass.size();) {
+        double before_run = 0;
+        for (std::size_t run = 0; run < law_run && n < mass.size(); ++run) {
+            double sum = 0;
+            for (std::size_t k = 0; k < law_run && n < mass.size(); ++k, ++n) {
+                sum += mass[n];
+                mass[n] = std::min(before_group + (before_run + sum), 1.0);
+            }
+            before_run += sum;
+        }
+        before_group += before_run;
+    }
+}
+
+/// The law of the values f(row); `value` is any function of a row. Equal values stand in the order of their
+/// rows.
 template <class F> Law law_of(const Rows& rows, const F& value) {
     Law law;
     const std::size_t count = rows.size();
+    law.value.resize(count);
+    for (std::size_t n = 0; n < count; ++n) law.value[n] = value(rows[n]);
     if (rows.weight.empty()) {
-        law.value.resize(count);
-        for (std::size_t n = 0; n < count; ++n) law.value[n] = value(rows[n]);
         std::sort(law.value.begin(), law.value.end());
         return law;
     }
-    std::vector<std::pair<double, double>> pairs;
-    pairs.reserve(count);
-    for (std::size_t n = 0; n < count; ++n)
-        if (rows.weight[n] > 0) pairs.emplace_back(value(rows[n]), rows.weight[n]);
-    std::sort(pairs.begin(), pairs.end());
-    for (const auto& [v, w] : pairs) law.value.push_back(v), law.mass.push_back(w);
+    std::vector<std::pair<double, double>> pairs(count);
+    for (std::size_t n = 0; n < count; ++n) pairs[n] = {law.value[n], rows.weight[n]};
+    std::stable_sort(pairs.begin(), pairs.end(),
+                     [](const auto& a, const auto& b) { return a.first < b.first; });
+    law.cumulated.resize(count);
+    for (std::size_t n = 0; n < count; ++n) std::tie(law.value[n], law.cumulated[n]) = pairs[n];
+    cumulate(law.cumulated);
     return law;
 }
 
-/// Integral over u in (0, 1) of |F^-1(u) - G^-1(u)|^power: W1 for power 1, W2^2 for power 2.
 double quantile_distance(const Law& f, const Law& g, int power) {
-    double sum = 0, lost = 0, u = 0; // compensated: millions of small terms
-    std::size_t i = 0, j = 0;
-    double end_f = f.cumulate(0, 0), end_g = g.cumulate(0, 0);
-    for (;;) {
-        const double next = std::min(end_f, end_g), gap = std::abs(f.value[i] - g.value[j]);
-        const double term = (next - u) * (power == 1 ? gap : gap * gap) - lost;
-        const double total = sum + term;
-        lost = (total - sum) - term;
-        sum = total;
-        u = next;
-        const bool step_f = end_f <= next && i + 1 < f.value.size(),
-                   step_g = end_g <= next && j + 1 < g.value.size();
-        if (!step_f && !step_g) return sum;
-        if (step_f) ++i, end_f = f.cumulate(end_f, i);
-        if (step_g) ++j, end_g = g.cumulate(end_g, j);
-    }
+    const QuantilePieces pieces{f.view(), g.view(), power};
+    return pairwise_runs(0, pieces.count(),
+                         [&](std::size_t begin, std::size_t end) { return pieces.sum(begin, end); });
 }
 
-double mean_of(const Law& law) {
-    return pairwise_sum(0, law.value.size(), [&](std::size_t n) { return law.mass_of(n) * law.value[n]; });
-}
-
-double deviation_of(const Law& law) {
-    const double mean = mean_of(law);
-    return std::sqrt(pairwise_sum(0, law.value.size(), [&](std::size_t n) {
-        return law.mass_of(n) * (law.value[n] - mean) * (law.value[n] - mean);
+double deviation_of_equal(const std::vector<double>& values) {
+    const std::size_t count = values.size();
+    const double mass = 1 / static_cast<double>(count);
+    const double mean = pairwise_sum(0, count, [&](std::size_t n) { return mass * values[n]; });
+    return std::sqrt(pairwise_sum(0, count, [&](std::size_t n) {
+        const double from = values[n] - mean;
+        return mass * (from * from);
     }));
 }
 
-std::vector<double> histogram(const Law& law, double lo, double hi) {
-    std::vector<double> mass(bins);
-    for (std::size_t n = 0; n < law.value.size(); ++n) {
-        const double place = (std::clamp(law.value[n], lo, hi) - lo) / (hi - lo) * static_cast<double>(bins);
-        mass[std::min(static_cast<std::size_t>(place), bins - 1)] += law.mass_of(n);
-    }
-    return mass;
-}
-
-double total_variation(const Law& law, const Law& reference) {
-    const double lo = reference.value.front(), hi = reference.value.back();
-    if (!(hi > lo))
-        return pairwise_sum(0, law.value.size(),
-                            [&](std::size_t n) { return law.value[n] == lo ? 0.0 : law.mass_of(n); });
-    const std::vector<double> p = histogram(law, lo, hi), q = histogram(reference, lo, hi);
+double total_variation(const LawView& law, const LawView& reference) {
+    const double lo = reference.value[0], hi = reference.value[reference.size - 1];
+    if (!(hi > lo)) return mass_elsewhere(law, lo);
+    const auto mass_in = [=](const LawView& of, int bin) {
+        return of.first(before_bin(of, lo, hi, bin + 1)) - of.first(before_bin(of, lo, hi, bin));
+    };
     double sum = 0;
-    for (std::size_t b = 0; b < bins; ++b) sum += std::abs(p[b] - q[b]);
+    for (int bin = 0; bin < law_bins; ++bin) sum += std::abs(mass_in(law, bin) - mass_in(reference, bin));
     return sum / 2;
 }
 
-/// W1 in standard deviations of the reference.
-double scaled_w1(const Law& law, const Law& reference) {
-    const double distance = quantile_distance(law, reference, 1);
-    const bool constant = reference.value.front() == reference.value.back();
-    if (!constant) return distance / deviation_of(reference);
-    return distance > 0 ? std::numeric_limits<double>::infinity() : 0.0;
-}
-
-double mean_of(const std::vector<double>& values) {
-    return pairwise_sum(0, values.size(), [&](std::size_t n) { return values[n]; }) /
-           static_cast<double>(values.size());
-}
-
-void put_marginals(const Context& context, const Rows& samples, const Rows& reference, Figures& out) {
+void measure_marginals(const Context& context, const Rows& samples, const Rows& reference, Measured& out) {
     const std::size_t d = reference.dimension();
-    std::vector<double> tv(d), w1(d);
+    out.total_variation.resize(d), out.w1.resize(d);
     run_all(context, "marginals", d, [&](std::size_t i) {
         const auto column = [i](const double* x) { return x[i]; };
         const Law law = law_of(samples, column), law_ref = law_of(reference, column);
-        tv[i] = total_variation(law, law_ref);
-        w1[i] = scaled_w1(law, law_ref);
+        out.total_variation[i] = total_variation(law.view(), law_ref.view());
+        out.w1[i] = scaled_w1(quantile_distance(law, law_ref, 1), deviation_of_equal(law_ref.value),
+                              law_ref.value.front() == law_ref.value.back());
     });
-    out.marginal_tv = mean_of(tv);
-    out.marginal_w1 = mean_of(w1);
-}
-
-std::vector<double> random_direction(std::uint64_t seed, std::size_t number, std::size_t d) {
-    std::vector<double> v(d + 3);
-    for (std::size_t i = 0; i < d; i += 4) {
-        const RandomWords r = philox(seed, Stream::projection, number, 0, static_cast<std::uint32_t>(i / 4));
-        normal_pair(r.v[0], r.v[1], v[i], v[i + 1]);
-        double third = 0, fourth = 0;
-        normal_pair(r.v[2], r.v[3], third, fourth);
-        if (i + 2 < d) v[i + 2] = third;
-        if (i + 3 < d) v[i + 3] = fourth;
-    }
-    v.resize(d);
-    double norm = 0;
-    for (const double c : v) norm += c * c;
-    for (double& c : v) c /= std::sqrt(norm);
-    return v;
 }
 
 /// Row p of S = E[x x'] for p in [begin, end), columns p and up: sums over runs of 256 samples, then over
@@ -185,7 +133,6 @@ void moment_rows(const Rows& rows, std::size_t begin, std::size_t end, Array<dou
         for (std::size_t n = first; n < last; ++n) {
             const double* x = rows[n];
             const double mass = rows.mass(n);
-            if (mass == 0) continue; // its numbers may be anything
             for (std::size_t p = begin; p < end; ++p) {
                 const double factor = mass * x[p];
                 double* sum = run.row(p - begin);
@@ -206,10 +153,54 @@ Array<double> second_moments(const Context& context, const Rows& rows) {
     return moments;
 }
 
+void measure_slices(const Context& context, const Rows& samples, const Rows& reference, std::uint64_t seed,
+                    Measured& out) {
+    const Array<double> directions = random_directions(seed, reference.dimension());
+    out.w2_squared.resize(slice_directions);
+    run_all(context, "sliced", slice_directions, [&](std::size_t k) {
+        const double* v = directions.row(k);
+        const auto project = [&](const double* x) {
+            double sum = 0;
+            for (std::size_t i = 0; i < directions.cols(); ++i) sum += v[i] * x[i];
+            return sum;
+        };
+        out.w2_squared[k] = quantile_distance(law_of(samples, project), law_of(reference, project), 2);
+    });
+}
+
+EnergyMoments measure_energy(const Context& context, const Rows& rows, const Target& target) {
+    const std::size_t count = rows.size(), d = rows.dimension(), block = 4096;
+    std::vector<double> u(count), x(std::min(block, count) * d);
+    const TargetEnergy energy(context, target);
+    for (std::size_t first = 0; first < count; first += block) {
+        const std::size_t taken = std::min(block, count - first);
+        for (std::size_t n = 0; n < taken; ++n) std::copy_n(rows[first + n], d, x.data() + n * d);
+        energy(taken, x.data(), u.data() + first);
+    }
+    const double mean = pairwise_sum(0, count, [&](std::size_t n) { return rows.mass(n) * u[n]; });
+    return {mean, std::sqrt(pairwise_sum(0, count, [&](std::size_t n) {
+                const double from = u[n] - mean;
+                return rows.mass(n) * (from * from);
+            }))};
+}
+
+Measured measure_on_cpu(const Context& context, const Rows& samples, const Rows& reference,
+                        const Target* target, std::uint64_t seed) {
+    Measured out;
+    out.moments = second_moments(context, samples);
+    out.moments_reference = second_moments(context, reference);
+    measure_marginals(context, samples, reference, out);
+    measure_slices(context, samples, reference, seed, out);
+    if (target && target->has_energy()) {
+        out.energy = measure_energy(context, samples, *target);
+        out.energy_reference = measure_energy(context, reference, *target);
+    }
+    return out;
+}
+
 /// The error of the second moments, and sqrt(tr S_ref / d), the length scale of the sliced distance.
-double put_second_moments(const Context& context, const Rows& samples, const Rows& reference, Figures& out) {
-    const Array<double> s = second_moments(context, samples), s_ref = second_moments(context, reference);
-    const std::size_t d = reference.dimension();
+double put_second_moments(const Array<double>& s, const Array<double>& s_ref, Figures& out) {
+    const std::size_t d = s.cols();
     double error = 0, norm = 0, trace = 0;
     for (std::size_t p = 0; p < d; ++p) {
         trace += s_ref(p, p);
@@ -222,78 +213,61 @@ double put_second_moments(const Context& context, const Rows& samples, const Row
     return std::sqrt(trace / static_cast<double>(d));
 }
 
-void put_sliced(const Context& context, const Rows& samples, const Rows& reference, double scale,
-                std::uint64_t seed, Figures& out) {
-    std::vector<double> squared(directions);
-    run_all(context, "sliced", directions, [&](std::size_t k) {
-        const std::vector<double> v = random_direction(seed, k, reference.dimension());
-        const auto project = [&](const double* x) {
-            double sum = 0;
-            for (std::size_t i = 0; i < v.size(); ++i) sum += v[i] * x[i];
-            return sum;
-        };
-        squared[k] = quantile_distance(law_of(samples, project), law_of(reference, project), 2);
-    });
-    const double distance = std::sqrt(mean_of(squared));
-    out.sliced_w = distance == 0 ? 0 : distance / scale;
+double mean_of(const std::vector<double>& values) {
+    return pairwise_sum(0, values.size(), [&](std::size_t n) { return values[n]; }) /
+           static_cast<double>(values.size());
 }
 
-/// Mean and standard deviation of U.
-std::pair<double, double> energy_moments(const Context& context, const Rows& rows, const Target& target) {
-    const std::size_t count = rows.size(), d = rows.dimension(), block = 4096;
-    std::vector<double> u(count), x(std::min(block, count) * d);
-    const TargetEnergy energy(context, target);
-    for (std::size_t first = 0; first < count; first += block) {
-        const std::size_t taken = std::min(block, count - first);
-        for (std::size_t n = 0; n < taken; ++n) std::copy_n(rows[first + n], d, x.data() + n * d);
-        energy(taken, x.data(), u.data() + first);
-    }
-    const auto weighted = [&](auto term) {
-        return pairwise_sum(
-            0, count, [&](std::size_t n) { return rows.mass(n) > 0 ? rows.mass(n) * term(u[n]) : 0.0; });
-    };
-    const double mean = weighted([](double value) { return value; });
-    return {mean, std::sqrt(weighted([mean](double value) { return (value - mean) * (value - mean); }))};
+Measured measure_rows(const Context& context, const Rows& samples, const Rows& reference,
+                      const Target* target, std::uint64_t seed) {
+    if constexpr (built_with_cuda)
+        if (context.device() == Device::cuda)
+            return measure_on_device(context, samples, reference, target, seed);
+    return measure_on_cpu(context, samples, reference, target, seed);
 }
 
 Figures measure(const Context& context, const Rows& samples, const Rows& reference, const Target* target,
                 std::uint64_t seed) {
+    const Measured measured = measure_rows(context, samples, reference, target, seed);
     Figures out;
-    const double scale = put_second_moments(context, samples, reference, out);
-    put_marginals(context, samples, reference, out);
-    put_sliced(context, samples, reference, scale, seed, out);
+    const double scale = put_second_moments(measured.moments, measured.moments_reference, out);
+    out.marginal_tv = mean_of(measured.total_variation);
+    out.marginal_w1 = mean_of(measured.w1);
+    const double distance = std::sqrt(mean_of(measured.w2_squared));
+    out.sliced_w = distance == 0 ? 0 : distance / scale;
     if (target && target->has_energy()) {
-        const auto [mean, deviation] = energy_moments(context, samples, *target);
-        const auto [mean_ref, deviation_ref] = energy_moments(context, reference, *target);
-        out.energy_mean_error = (mean - mean_ref) / deviation_ref;
-        out.energy_std_ratio = deviation / deviation_ref;
+        out.energy_mean_error =
+            (measured.energy.mean - measured.energy_reference.mean) / measured.energy_reference.deviation;
+        out.energy_std_ratio = measured.energy.deviation / measured.energy_reference.deviation;
     }
     return out;
 }
 
-std::vector<double> normalised(std::span<const double> weights, std::size_t rows) {
-    if (weights.empty()) return {};
-    if (weights.size() != rows)
+/// The rows of positive weight, which the others' numbers may be anything beside.
+Rows weighted_rows(const Array<double>& data, std::span<const double> weights) {
+    if (weights.empty()) return {&data, {}, {}};
+    if (weights.size() != data.rows())
         throw Error(ErrorKind::usage, "compare: " + std::to_string(weights.size()) + " weights for " +
-                                          std::to_string(rows) + " samples");
+                                          std::to_string(data.rows()) + " samples");
     for (const double w : weights)
         if (!(std::isfinite(w) && w >= 0))
             throw Error(ErrorKind::usage,
                         "compare: a weight is negative or not finite: " + std::to_string(w));
-    const double sum = pairwise_sum(0, rows, [&](std::size_t n) { return weights[n]; });
+    const double sum = pairwise_sum(0, weights.size(), [&](std::size_t n) { return weights[n]; });
     require(sum > 0 && std::isfinite(sum), ErrorKind::usage,
             "compare: the weights have no positive finite sum");
-    std::vector<double> result(weights.begin(), weights.end());
-    for (double& w : result) w /= sum;
-    return result;
+    Rows rows{&data, {}, {}};
+    for (std::size_t n = 0; n < weights.size(); ++n)
+        if (weights[n] / sum > 0) rows.index.push_back(n), rows.weight.push_back(weights[n] / sum);
+    return rows;
 }
 
-/// Throws when a row that counts holds a number that is not finite.
 void check_finite(const Rows& rows, const char* name) {
     for (std::size_t n = 0; n < rows.size(); ++n)
         for (std::size_t i = 0; i < rows.dimension(); ++i)
-            if (!std::isfinite(rows[n][i]) && rows.mass(n) > 0)
-                throw Error(ErrorKind::input, std::string("compare: ") + name + ", row " + std::to_string(n) +
+            if (!std::isfinite(rows[n][i]))
+                throw Error(ErrorKind::input, std::string("compare: ") + name + ", row " +
+                                                  std::to_string(rows.index.empty() ? n : rows.index[n]) +
                                                   ", column " + std::to_string(i) + ": not a finite number");
 }
 
@@ -305,10 +279,11 @@ void check(const Rows& samples, const Rows& reference, const Target* target) {
             "compare: samples of dimension " + std::to_string(samples.dimension()) +
                 ", reference of dimension " + std::to_string(d) +
                 (target ? ", target of dimension " + std::to_string(target->dimension()) : std::string()));
-    if (samples.size() < 20 || reference.size() < 20)
-        throw Error(ErrorKind::usage, "compare: at least 20 rows are needed, got " +
-                                          std::to_string(samples.size()) + " samples and " +
-                                          std::to_string(reference.size()) + " in the reference");
+    const std::size_t count = samples.data->rows();
+    if (count < 20 || reference.size() < 20)
+        throw Error(ErrorKind::usage, "compare: at least 20 rows are needed, got " + std::to_string(count) +
+                                          " samples and " + std::to_string(reference.size()) +
+                                          " in the reference");
     check_finite(samples, "samples");
     check_finite(reference, "reference");
 }
@@ -329,9 +304,33 @@ std::pair<Rows, Rows> random_halves(const Array<double>& data, std::uint64_t see
 
 } // namespace
 
+Array<double> random_directions(std::uint64_t seed, std::size_t d) {
+    Array<double> directions(slice_directions, d);
+    std::vector<double> v(d + 3);
+    for (std::size_t k = 0; k < slice_directions; ++k) {
+        for (std::size_t i = 0; i < d; i += 4) {
+            const RandomWords r = philox(seed, Stream::projection, k, 0, static_cast<std::uint32_t>(i / 4));
+            normal_pair(r.v[0], r.v[1], v[i], v[i + 1]);
+            double third = 0, fourth = 0;
+            normal_pair(r.v[2], r.v[3], third, fourth);
+            if (i + 2 < d) v[i + 2] = third;
+            if (i + 3 < d) v[i + 3] = fourth;
+        }
+        double norm = 0;
+        for (std::size_t i = 0; i < d; ++i) norm += v[i] * v[i];
+        for (std::size_t i = 0; i < d; ++i) directions(k, i) = v[i] / std::sqrt(norm);
+    }
+    return directions;
+}
+
+double scaled_w1(double distance, double deviation, bool constant) {
+    if (!constant) return distance / deviation;
+    return distance > 0 ? std::numeric_limits<double>::infinity() : 0.0;
+}
+
 Figures figures(const Context& context, const Array<double>& samples, std::span<const double> weights,
                 const Array<double>& reference, const Target* target, std::uint64_t seed) {
-    const Rows rows{&samples, {}, normalised(weights, samples.rows())}, rows_ref{&reference, {}, {}};
+    const Rows rows = weighted_rows(samples, weights), rows_ref{&reference, {}, {}};
     check(rows, rows_ref, target);
     return measure(context, rows, rows_ref, target, seed);
 }

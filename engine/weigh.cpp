@@ -1,9 +1,12 @@
 // weigh.cpp - importance weights, log Z by the mean weight, Pareto tail index, weighted means, resampling.
 #include "weigh.h"
+#include "../kernels/device.h"
 #include "../kernels/philox.h"
 #include "error.h"
 #include "solve.h"
 #include "summation.h"
+#include "weight_sums.h"
+#include "weights_device.h"
 #include <algorithm>
 #include <cblas.h>
 #include <cmath>
@@ -47,25 +50,15 @@ double generalised_pareto_shape(const std::vector<double>& x) {
     return (k * n + 10 * 0.5) / (n + 10);
 }
 
-} // namespace
-
-double pareto_tail_index(std::span<const double> log_weight) {
-    std::vector<double> finite;
-    finite.reserve(log_weight.size());
-    std::copy_if(log_weight.begin(), log_weight.end(), std::back_inserter(finite),
-                 [](double l) { return std::isfinite(l); });
-    if (finite.size() < 25) return not_a_number;
-    const auto count = static_cast<double>(finite.size());
+double tail_index_by(const WeightSums& sums, std::span<const double> log_weight, std::size_t finite) {
+    if (finite < 25) return not_a_number;
+    const auto count = static_cast<double>(finite);
     const auto tail = static_cast<std::size_t>(std::ceil(std::min(0.2 * count, 3 * std::sqrt(count))));
-    const auto next = finite.begin() + static_cast<std::ptrdiff_t>(tail);
-    std::nth_element(finite.begin(), next, finite.end(), std::greater<>{});
-    const double cutoff = *next;
-    finite.resize(tail);
-    std::sort(finite.begin(), finite.end());
-    const double largest = finite.back();
+    const std::vector<double> found = sums.largest(log_weight, tail + 1); // the first: the cutoff
+    const double cutoff = found.front(), largest = found.back();
     if (largest == cutoff) return 0;
     std::vector<double> excess; // over the cutoff, in units of the largest weight
-    for (const double l : finite) {
+    for (const double l : std::span(found).subspan(1)) {
         const double above = std::exp(l - largest) * -std::expm1(cutoff - l);
         if (above > 1e-280) excess.push_back(above); // its reciprocal is finite
     }
@@ -73,48 +66,56 @@ double pareto_tail_index(std::span<const double> log_weight) {
     return generalised_pareto_shape(excess);
 }
 
-Weights importance_weights(std::span<const double> log_weight) {
+Weights weights_by(const WeightSums& sums, std::span<const double> log_weight) {
     const std::size_t count = log_weight.size();
     require(count > 0, ErrorKind::usage, "importance_weights: no samples");
+    const FiniteNumbers finite = sums.finite(log_weight);
     Weights result;
-    double largest = -infinity;
-    for (const double l : log_weight) {
-        if (std::isfinite(l))
-            largest = std::max(largest, l);
-        else
-            ++result.flagged;
-    }
-    if (result.flagged == count)
+    result.flagged = count - finite.count;
+    if (finite.count == 0)
         throw Error(ErrorKind::numerical, "importance_weights: all " + std::to_string(count) +
                                               " samples are flagged (log q or the energy is not finite)");
     result.weight.resize(count);
     std::vector<double>& w = result.weight;
-    for (std::size_t n = 0; n < count; ++n)
-        w[n] = std::isfinite(log_weight[n]) ? std::exp(log_weight[n] - largest) : 0.0;
     const auto total = static_cast<double>(count);
-    const double sum = pairwise_sum(0, count, [&](std::size_t n) { return w[n]; });
-    for (double& value : w) value /= sum;
-    const double squares = pairwise_sum(0, count, [&](std::size_t n) { return w[n] * w[n]; });
+    const double sum = sums.exponentials(log_weight, finite.largest, 1, w);
+    const double squares = sums.squares(w, sum);
     result.ess_fraction = std::min(1 / (squares * total), 1.0);
-    result.log_partition = largest + std::log(sum / total);
+    result.log_partition = finite.largest + std::log(sum / total);
     result.log_partition_error =
         count > 1 ? std::sqrt(std::max(total * squares - 1, 0.0) / (total - 1)) : not_a_number;
-    result.largest_share = *std::max_element(w.begin(), w.end());
-    result.tail_index = pareto_tail_index(log_weight);
+    result.largest_share = 1 / sum; // exp(0) over the sum
+    result.tail_index = tail_index_by(sums, log_weight, finite.count);
     return result;
+}
+
+} // namespace
+
+double pareto_tail_index(std::span<const double> log_weight) {
+    return tail_index_by({}, log_weight, WeightSums().finite(log_weight).count);
+}
+double pareto_tail_index(const Context& context, std::span<const double> log_weight) {
+    const WeightSums sums(context);
+    return tail_index_by(sums, log_weight, sums.finite(log_weight).count);
+}
+
+Weights importance_weights(std::span<const double> log_weight) { return weights_by({}, log_weight); }
+Weights importance_weights(const Context& context, std::span<const double> log_weight) {
+    return weights_by(WeightSums(context), log_weight);
 }
 
 namespace {
 
 /// The weights' sum and the number of positive ones. Throws unless they are weights.
-std::pair<double, std::size_t> check_weights(const char* function, std::span<const double> weight) {
+std::pair<double, std::size_t> check_weights(const char* function, const WeightSums& sums,
+                                             std::span<const double> weight) {
     std::size_t used = 0;
     for (const double w : weight) {
         require(std::isfinite(w) && w >= 0, ErrorKind::usage,
                 std::string(function) + ": a weight is negative or not finite");
         used += w > 0;
     }
-    const double sum = pairwise_sum(0, weight.size(), [&](std::size_t n) { return weight[n]; });
+    const double sum = used > 0 ? sums.sum(weight) : 0;
     require(sum > 0 && std::isfinite(sum), ErrorKind::usage,
             std::string(function) +
                 (used ? ": the sum of the weights is not finite" : ": the weights are all 0"));
@@ -135,32 +136,33 @@ class RunningSum {
     double sum_ = 0, lost_ = 0, value_ = 0;
 };
 
-} // namespace
-
-WeightedMean weighted_mean(std::span<const double> weight, std::span<const double> values) {
+WeightedMean mean_by(const WeightSums& sums, std::span<const double> weight, std::span<const double> values) {
     if (weight.size() != values.size())
         throw Error(ErrorKind::usage, "weighted_mean: " + std::to_string(weight.size()) + " weights for " +
                                           std::to_string(values.size()) + " values");
-    const std::size_t count = weight.size();
-    const auto [total, used] = check_weights("weighted_mean", weight);
-    const double sum = total;
+    const auto [sum, used] = check_weights("weighted_mean", sums, weight);
     WeightedMean result;
-    result.mean =
-        pairwise_sum(0, count, [&](std::size_t n) { return weight[n] > 0 ? weight[n] * values[n] : 0.0; }) /
-        sum;
-    const double variance = pairwise_sum(0, count, [&](std::size_t n) {
-        const double term = weight[n] > 0 ? weight[n] / sum * (values[n] - result.mean) : 0.0;
-        return term * term;
-    });
+    result.mean = sums.weighted(weight, values) / sum;
+    const double variance = sums.weighted_squares(weight, values, sum, result.mean);
     const auto n = static_cast<double>(used);
     result.standard_error = used > 1 ? std::sqrt(variance * n / (n - 1)) : not_a_number;
     return result;
 }
 
+} // namespace
+
+WeightedMean weighted_mean(std::span<const double> weight, std::span<const double> values) {
+    return mean_by({}, weight, values);
+}
+WeightedMean weighted_mean(const Context& context, std::span<const double> weight,
+                           std::span<const double> values) {
+    return mean_by(WeightSums(context), weight, values);
+}
+
 std::vector<std::uint64_t> resample(std::span<const double> weight, std::uint64_t count, std::uint64_t seed) {
     require(count >= 1 && count <= std::uint64_t{1} << 53, ErrorKind::usage,
             "resample: expected 1 to 2^53 rows, got " + std::to_string(count));
-    check_weights("resample", weight);
+    check_weights("resample", {}, weight);
     const RandomWords words = philox(seed, Stream::resample, 0, 0, 0);
     const std::uint64_t bits = std::uint64_t{words.v[0]} << 20 | words.v[1] >> 12;
     const double u = (static_cast<double>(bits) + 0.5) * 0x1p-52; // 53 bits, never 0 or 1
@@ -190,7 +192,20 @@ SecondMoments::SecondMoments(std::size_t dimension, bool with_errors)
     if (with_errors) squares_ = fourth_ = first_;
 }
 
+SecondMoments::SecondMoments(const Context& context, std::size_t dimension, bool with_errors)
+    : SecondMoments(dimension, with_errors) {
+    if constexpr (built_with_cuda)
+        if (context.device() == Device::cuda)
+            device_ = std::make_shared<DeviceSecondMoments>(context, dimension, with_errors);
+}
+
 void SecondMoments::add(std::size_t count, const double* weight, const double* x) {
+    if constexpr (built_with_cuda)
+        if (device_) {
+            for (std::size_t n = 0; n < count; ++n)
+                if (weight[n] > 0) ++used_, weight_ += weight[n], square_weight_ += weight[n] * weight[n];
+            return device_->add(count, weight, x);
+        }
     use_sequential_blas();
     const std::size_t tile = 256;
     if (rows_.rows() != tile) rows_ = Array<double>(tile, dimension_);
@@ -217,29 +232,35 @@ void SecondMoments::add(std::size_t count, const double* weight, const double* x
 
 Array<double> SecondMoments::mean() const {
     require(weight_ > 0, ErrorKind::usage, "SecondMoments: no row of positive weight");
-    Array<double> result(dimension_, dimension_);
+    Array<double> first = first_, squares = squares_, fourth = fourth_, result(dimension_, dimension_);
+    if constexpr (built_with_cuda)
+        if (device_) device_->read(first, squares, fourth);
     for (std::size_t i = 0; i < dimension_; ++i)
-        for (std::size_t j = 0; j <= i; ++j) result(i, j) = result(j, i) = first_(i, j) / weight_;
+        for (std::size_t j = 0; j <= i; ++j) result(i, j) = result(j, i) = first(i, j) / weight_;
     return result;
 }
 
 Array<double> SecondMoments::standard_error() const {
     require(with_errors_, ErrorKind::usage, "SecondMoments: made without errors");
     const Array<double> m = mean();
-    Array<double> result(dimension_, dimension_);
+    Array<double> first = first_, squares = squares_, fourth = fourth_, result(dimension_, dimension_);
+    if constexpr (built_with_cuda)
+        if (device_) device_->read(first, squares, fourth);
     const auto n = static_cast<double>(used_);
     for (std::size_t i = 0; i < dimension_; ++i)
         for (std::size_t j = 0; j <= i; ++j) {
             // sum w^2 (x_i x_j - m)^2, and sum w^2 is the piece that needs no product
             const double variance =
-                fourth_(i, j) - 2 * m(i, j) * squares_(i, j) + m(i, j) * m(i, j) * square_weight_;
+                fourth(i, j) - 2 * m(i, j) * squares(i, j) + m(i, j) * m(i, j) * square_weight_;
             result(i, j) = result(j, i) =
                 used_ > 1 ? std::sqrt(std::max(variance, 0.0) * n / (n - 1)) / weight_ : not_a_number;
         }
     return result;
 }
 
-Weights weigh(const Samples& samples, const Energy& energy) {
+namespace {
+
+Weights weigh_by(const WeightSums& sums, const Samples& samples, const Energy& energy) {
     require(samples.log_density.size() == samples.rows.rows() && samples.rows.rows() > 0, ErrorKind::usage,
             "weigh: the samples have no log density, expected samples of Method::ode");
     std::vector<double> log_weight(samples.rows.rows());
@@ -249,13 +270,17 @@ Weights weigh(const Samples& samples, const Energy& energy) {
         log_weight[n] =
             std::isfinite(log_q) ? -log_weight[n] - log_q : -std::numeric_limits<double>::infinity();
     }
-    return importance_weights(log_weight);
+    return weights_by(sums, log_weight);
 }
+
+} // namespace
+
+Weights weigh(const Samples& samples, const Energy& energy) { return weigh_by({}, samples, energy); }
 
 Weights weigh(const Context& context, const Samples& samples, const Target& target) {
     require(samples.rows.cols() == target.dimension(), ErrorKind::usage,
             "weigh: the samples have another dimension than the target");
-    return weigh(samples, [&](std::size_t count, const float* x, double* energies) {
+    return weigh_by(WeightSums(context), samples, [&](std::size_t count, const float* x, double* energies) {
         const std::vector<double> rows(x, x + count * target.dimension());
         energy(context, target, count, rows.data(), energies);
     });

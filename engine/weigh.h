@@ -7,11 +7,15 @@
 #include "target.h"
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
 namespace dynkin {
+
+class DeviceSecondMoments; // private to the library
+class SampleFile;          // npy.h
 
 struct Weights {
     std::vector<double> weight; ///< self-normalised, sums to 1; 0 for flagged samples
@@ -28,6 +32,8 @@ struct Weights {
 /// log q is -inf, never the +inf of the formula). The sums run in a fixed order. Throws Error(numerical) when
 /// all are flagged, Error(usage) when empty.
 Weights importance_weights(std::span<const double> log_weight);
+/// The same on the device of the context, with the same bits; likewise below.
+Weights importance_weights(const Context& context, std::span<const double> log_weight);
 
 /// Shape k of the generalised Pareto law of the M = ceil(min(N/5, 3 sqrt N)) largest weights above the next
 /// largest, N = number of finite log weights (Vehtari et al., Pareto smoothed importance sampling, with the
@@ -36,6 +42,7 @@ Weights importance_weights(std::span<const double> log_weight);
 /// when the largest weights are all equal (no tail); +inf when fewer than five of them stand out at all (a
 /// few draws carry everything).
 double pareto_tail_index(std::span<const double> log_weight);
+double pareto_tail_index(const Context& context, std::span<const double> log_weight);
 
 struct WeightedMean {
     double mean = 0, standard_error = 0;
@@ -45,6 +52,8 @@ struct WeightedMean {
 /// weight 0 are not looked at (they may be NaN). Throws Error(usage) when the sizes differ, a weight is
 /// negative or not finite, or all are 0. The standard error is NaN for n = 1.
 WeightedMean weighted_mean(std::span<const double> weight, std::span<const double> values);
+WeightedMean weighted_mean(const Context& context, std::span<const double> weight,
+                           std::span<const double> values);
 
 /// Systematic resampling: how often each row stands in a set of `count` rows of equal weight. With one
 /// uniform number u of the seed, copies[n] is the number of k for which (k + u) / count falls into row n's
@@ -61,6 +70,9 @@ class SecondMoments {
   public:
     /// Throws Error(usage) for 0 columns or more than 16384.
     explicit SecondMoments(std::size_t dimension, bool with_errors = false);
+    /// The sums on the device of the context, in another order. Throws Error(io) when its memory does not
+    /// hold them.
+    SecondMoments(const Context& context, std::size_t dimension, bool with_errors = false);
     /// `count` rows of x (count, d) and their weights, not negative. Rows of weight 0 are not looked at.
     void add(std::size_t count, const double* weight, const double* x);
     /// S (d x d). Throws Error(usage) when no weight was positive.
@@ -75,7 +87,18 @@ class SecondMoments {
     double weight_ = 0, square_weight_ = 0;  ///< sum w, sum w^2
     Array<double> first_, squares_, fourth_; ///< lower triangles of sum w x x', w^2 x x', w^2 (x^2)(x^2)'
     Array<double> rows_;                     ///< working space
+    std::shared_ptr<DeviceSecondMoments> device_; ///< null: the sums are here
 };
+
+/// What one pass over samples leaves in memory: three numbers a sample.
+struct WeighedRows {
+    std::vector<double> log_weight;        ///< -U - log q, -inf where either is not finite
+    std::vector<double> energy, site_mean; ///< mean over coordinates
+};
+/// One pass over a file of samples and one of their log densities, on the device of the context, with the
+/// same bits on every device. Throws Error(usage) for another dimension or number of rows, Interrupted.
+WeighedRows weigh_rows(const Context& context, const Target& target, const SampleFile& samples,
+                       const SampleFile& log_density);
 
 /// A user's energy: energies[n] = U(x_n) in kT for `count` rows of x, in the columns of the data file.
 using Energy = std::function<void(std::size_t count, const float* x, double* energies)>;

@@ -1,17 +1,10 @@
 // cuda_libraries.cpp - library handles of a device.
 #include "cuda_libraries.h"
-#include <algorithm>
 
 namespace dynkin {
-namespace {
-
-constexpr std::size_t blas_workspace = 32u << 20; // bytes; what cuBLAS itself takes on Hopper and later
-
-} // namespace
 
 DeviceLibraries::DeviceLibraries(DeviceState& device)
-    : blas(blas_functions()), solver(solver_functions()),
-      workspace_(device, std::min<std::size_t>(blas_workspace, device.memory_left() / 8), "cuBLAS") {
+    : blas(blas_functions()), solver(solver_functions()), workspace_(device, workspace_bytes, "cuBLAS") {
     try {
         DYNKIN_CUDA_CHECK(blas.create(&blas_handle));
         DYNKIN_CUDA_CHECK(blas.set_stream(blas_handle, device.compute_stream()));

@@ -44,6 +44,11 @@ const SolverFunctions& solver_functions();
 
 /// Handles of a device, on its compute stream; set_stream moves them for calls on another.
 struct DeviceLibraries {
+    /// Of cuBLAS: what it takes by itself on Hopper and later. The same on every device and whatever memory
+    /// is left, for the algorithm that cuBLAS chooses, and so the last bits of its results, may depend on it.
+    /// Who sizes arrays by memory_left() opens the libraries that it will use before.
+    static constexpr std::size_t workspace_bytes = std::size_t{32} << 20;
+
     explicit DeviceLibraries(DeviceState& device);
     ~DeviceLibraries();
     DeviceLibraries(const DeviceLibraries&) = delete;

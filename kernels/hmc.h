@@ -74,16 +74,21 @@ void hmc_advance(Isa isa, const EnergyView& law, const HmcLevel* levels, const H
 
 namespace cuda {
 
-/// Walkers on the device. x and gradient: (levels, chains, d); the others: (levels, chains). Pointers are
-/// memory of the device.
+/// Walkers on the device: all chains, or a batch of neighbouring ones. x and gradient: (levels, chains, d) of
+/// the batch; the others of all chains: (levels, all). Pointers are memory of the device.
 struct HmcWalkers {
     std::size_t chains;
     int levels;
     double *x, *gradient, *energy;
     const double* factor;
     double *acceptance, *acceptance_sum;
-    double* swap_sum; ///< (levels - 1, chains); null for one level
-    double* scratch;  ///< hmc_scratch() doubles
+    double* swap_sum;               ///< (levels - 1, all); null for one level
+    double* scratch;                ///< hmc_scratch() doubles
+    std::size_t first = 0, all = 0; ///< the batch's first chain, and how many there are; 0: the batch is all
+
+    DYNKIN_HD std::size_t number(std::size_t level, std::size_t chain) const {
+        return level * (all > 0 ? all : chains) + first + chain;
+    }
 };
 
 /// What is watched of each walker, in this order: `count` coordinates, energy, mean over coordinates, mean
@@ -105,10 +110,11 @@ std::size_t hmc_scratch(const EnergyView& law, std::size_t shared_memory_a_block
 void hmc_advance(DeviceStream stream, const EnergyView& law, const HmcLevel* levels, const HmcSpan& span,
                  const HmcWalkers& walkers);
 
-/// Mean over chains of each coordinate and sum of squared deviations from it, in the order of the chains:
-/// both (levels, d).
-void hmc_variances(DeviceStream stream, std::size_t dimension, const HmcWalkers& walkers, double* mean,
-                   double* square);
+/// sum += each coordinate, and square += its squared deviation from sum / chains, over the batch in the order
+/// of its chains, so that batches one after another give what all chains at once give: both (levels, d).
+void hmc_add_sums(DeviceStream stream, std::size_t dimension, const HmcWalkers& walkers, double* sum);
+void hmc_add_squares(DeviceStream stream, std::size_t dimension, const HmcWalkers& walkers,
+                     std::size_t chains, const double* sum, double* square);
 
 /// out: (levels, quantities.all(), chains), for the first `levels` of the walkers.
 void hmc_observe(DeviceStream stream, const EnergyView& law, const HmcWalkers& walkers, int levels,

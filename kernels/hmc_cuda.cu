@@ -95,7 +95,8 @@ template <class View, bool in_shared> __global__ void __launch_bounds__(team_blo
     const int k = static_cast<int>(blockIdx.y);
     const std::size_t d = law.dimension;
     const bool there = team.index() < walkers.chains;
-    const std::size_t chain = there ? team.index() : 0, n = blockIdx.y * walkers.chains + chain;
+    const std::size_t own = there ? team.index() : 0, n = blockIdx.y * walkers.chains + own;
+    const std::size_t chain = walkers.first + own, number = walkers.number(blockIdx.y, own);
     double* memory = in_shared ? team.memory() : walkers.scratch + n * 3 * d;
     const Moving w{memory, memory + d, memory + 2 * d, team.memory() + (in_shared ? 3 * d : 0)};
     double *x = walkers.x + n * d, *g = walkers.gradient + n * d;
@@ -104,12 +105,13 @@ template <class View, bool in_shared> __global__ void __launch_bounds__(team_blo
             w.x[i] = there ? x[i] : 0.0, w.g[i] = there ? g[i] : 0.0;
     };
     const HmcLevel level = levels[k];
-    const double step = level.step * walkers.factor[n];
-    double u = there ? walkers.energy[n] : 0.0, sum = there ? walkers.acceptance_sum[n] : 0.0, acceptance = 0;
+    const double step = level.step * walkers.factor[number];
+    double u = there ? walkers.energy[number] : 0.0, sum = there ? walkers.acceptance_sum[number] : 0.0,
+           acceptance = 0;
     fetch();
     for (std::uint32_t it = span.first; it != span.first + span.count; ++it) {
-        const RandomWords own = philox(span.seed, Stream::chain_accept, walker(k, chain), it, 0);
-        const double test = portable_log(uniform(own.v[0])), jitter = step_jitter(uniform(own.v[1]));
+        const RandomWords words = philox(span.seed, Stream::chain_accept, walker(k, chain), it, 0);
+        const double test = portable_log(uniform(words.v[0])), jitter = step_jitter(uniform(words.v[1]));
         double fall;
         const double proposed =
             trajectory(team, law, level, span.seed, k, chain, it, step * jitter, u, w, fall);
@@ -124,7 +126,7 @@ template <class View, bool in_shared> __global__ void __launch_bounds__(team_blo
         }
     }
     if (!there || team.lane() > 0) return;
-    walkers.energy[n] = u, walkers.acceptance[n] = acceptance, walkers.acceptance_sum[n] = sum;
+    walkers.energy[number] = u, walkers.acceptance[number] = acceptance, walkers.acceptance_sum[number] = sum;
 }
 
 /// Exchanges of levels k and k + 1, k = parity + 2 blockIdx.y; a team a chain.
@@ -135,10 +137,11 @@ __global__ void __launch_bounds__(team_block)
     const std::size_t chain = team.index();
     const bool there = chain < walkers.chains;
     const unsigned k = iteration % 2 + 2 * blockIdx.y;
-    const std::size_t low = k * walkers.chains + (there ? chain : 0), high = low + walkers.chains;
+    const std::size_t own = there ? chain : 0, at = k * walkers.chains + own;
+    const std::size_t low = walkers.number(k, own), high = walkers.number(k + 1, own);
     const double u = there ? walkers.energy[low] : 0.0, other = there ? walkers.energy[high] : 0.0;
     const double gain = (levels[k].beta - levels[k + 1].beta) * (u - other);
-    const RandomWords w = philox(seed, Stream::chain_swap, chain, iteration, k);
+    const RandomWords w = philox(seed, Stream::chain_swap, walkers.first + chain, iteration, k);
     const bool swapped = portable_log(uniform(w.v[0])) < gain;
     team.sync(); // before lane 0 writes the energies
     if (!there) return;
@@ -146,7 +149,7 @@ __global__ void __launch_bounds__(team_block)
     if (!swapped) return;
     if (team.lane() == 0) walkers.energy[low] = other, walkers.energy[high] = u;
     for (std::size_t i = team.lane(); i < d; i += team.size()) {
-        const std::size_t a = low * d + i, b = high * d + i;
+        const std::size_t a = at * d + i, b = a + walkers.chains * d;
         const double x = walkers.x[a], g = walkers.gradient[a];
         walkers.x[a] = walkers.x[b], walkers.gradient[a] = walkers.gradient[b];
         walkers.x[b] = x, walkers.gradient[b] = g;
@@ -154,21 +157,28 @@ __global__ void __launch_bounds__(team_block)
 }
 
 /// A thread a coordinate of a level; neighbouring threads read side by side.
-__global__ void __launch_bounds__(team_block)
-    variance_kernel(std::size_t d, HmcWalkers walkers, double* mean_out, double* square_out) {
+__global__ void __launch_bounds__(team_block) sum_kernel(std::size_t d, HmcWalkers walkers, double* sum_out) {
     const std::size_t i = static_cast<std::size_t>(blockIdx.x) * team_block + threadIdx.x;
     if (i >= d) return;
     const double* x = walkers.x + blockIdx.y * walkers.chains * d + i;
-    double mean = 0, square = 0;
+    double sum = sum_out[blockIdx.y * d + i];
 #pragma unroll 4
-    for (std::size_t c = 0; c < walkers.chains; ++c) mean += x[c * d];
-    mean /= static_cast<double>(walkers.chains);
+    for (std::size_t c = 0; c < walkers.chains; ++c) sum += x[c * d];
+    sum_out[blockIdx.y * d + i] = sum;
+}
+__global__ void __launch_bounds__(team_block)
+    square_kernel(std::size_t d, HmcWalkers walkers, double count, const double* sum, double* square_out) {
+    const std::size_t i = static_cast<std::size_t>(blockIdx.x) * team_block + threadIdx.x;
+    if (i >= d) return;
+    const double* x = walkers.x + blockIdx.y * walkers.chains * d + i;
+    const double mean = sum[blockIdx.y * d + i] / count;
+    double square = square_out[blockIdx.y * d + i];
 #pragma unroll 4
     for (std::size_t c = 0; c < walkers.chains; ++c) {
         const double delta = x[c * d] - mean;
         square += delta * delta;
     }
-    mean_out[blockIdx.y * d + i] = mean, square_out[blockIdx.y * d + i] = square;
+    square_out[blockIdx.y * d + i] = square;
 }
 
 __global__ void __launch_bounds__(team_block, observe_blocks)
@@ -195,7 +205,7 @@ __global__ void __launch_bounds__(team_block, observe_blocks)
         mine[q * chains] = x[quantities.coordinates[q]];
     if (team.lane() > 0) return;
     mine += quantities.count * chains;
-    mine[0] = walkers.energy[n];
+    mine[0] = walkers.energy[walkers.number(blockIdx.y, there ? chain : 0)];
     mine[chains] = sum / static_cast<double>(d);
     mine[2 * chains] = square / static_cast<double>(d);
     if (quantities.edges) mine[3 * chains] = edges;
@@ -241,11 +251,17 @@ void hmc_advance(DeviceStream stream, const EnergyView& law, const HmcLevel* lev
     }
 }
 
-void hmc_variances(DeviceStream stream, std::size_t dimension, const HmcWalkers& walkers, double* mean,
-                   double* square) {
-    gpu::launch(variance_kernel,
+void hmc_add_sums(DeviceStream stream, std::size_t dimension, const HmcWalkers& walkers, double* sum) {
+    gpu::launch(sum_kernel,
                 dim3(gpu::blocks_for(dimension, team_block), static_cast<unsigned>(walkers.levels)),
-                team_block, 0, stream, dimension, walkers, mean, square);
+                team_block, 0, stream, dimension, walkers, sum);
+}
+
+void hmc_add_squares(DeviceStream stream, std::size_t dimension, const HmcWalkers& walkers,
+                     std::size_t chains, const double* sum, double* square) {
+    gpu::launch(square_kernel,
+                dim3(gpu::blocks_for(dimension, team_block), static_cast<unsigned>(walkers.levels)),
+                team_block, 0, stream, dimension, walkers, static_cast<double>(chains), sum, square);
 }
 
 void hmc_observe(DeviceStream stream, const EnergyView& law, const HmcWalkers& walkers, int levels,

@@ -229,6 +229,56 @@ TEST_P(CudaHmc, KeptStatesInGroupsOfAnySize) {
     EXPECT_EQ(kept(again.device, again.levels(0.2)), expected);
 }
 
+/// 5 chains at a time, and the last batch is smaller.
+TEST_P(CudaHmc, BatchesOfChainsAreAllAtOnce) {
+    for (const Target& target : {lattice({40}), of(correlated(40, 0))}) {
+        const std::size_t chains = 31, levels = 2, d = 40;
+        const Quantities q(d, 16, target.lattice() != nullptr);
+        const EnergyLaw law(target);
+        std::uint64_t fixed = 0;
+        {
+            const Context one = cases::device_context();
+            const DeviceChains chain(one, law.view(), 1, levels, 8);
+            fixed = one.device_state().memory_in_use() - 8 * levels * 2 * d;
+        }
+        const std::uint64_t a_chain = 8 * (levels * 2 * d + 2 * d + 3 * most_quantities);
+        const Context narrow = cases::device_context(fixed + 5 * levels * 8 * chains + 5 * a_chain + 6'000);
+        Twins twins(host_, narrow, target, chains, levels);
+        EXPECT_LT(narrow.device_state().memory_in_use(),
+                  fixed + 8 * levels * 2 * d * chains); // not all states
+        twins.advance({9, 0, 3, true});
+        twins.expect_equal();
+        std::vector<double> mean(levels * d), square(levels * d), mean_there(levels * d),
+            square_there(levels * d);
+        twins.cpu.variances(mean.data(), square.data());
+        twins.device.variances(mean_there.data(), square_there.data());
+        EXPECT_EQ(mean_there, mean);
+        EXPECT_EQ(square_there, square);
+        for (const std::size_t count : {std::size_t{3}, chains}) {
+            std::vector<double> here(q.count() * count), there(here.size());
+            twins.cpu.observe(q, 1, count, here.data()), twins.device.observe(q, 1, count, there.data());
+            EXPECT_EQ(there, here);
+        }
+        const std::size_t rounds = 4;
+        std::vector<double> rows(rounds * chains * d), rows_there(rows.size());
+        std::vector<double> values(rounds * chains * q.count()), values_there(values.size());
+        const auto put_to = [&](std::vector<double>& out) {
+            return [&](std::size_t c, std::size_t round, std::span<const double> v) {
+                std::copy(v.begin(), v.end(),
+                          out.begin() + static_cast<long>((round * chains + c) * q.count()));
+            };
+        };
+        twins.cpu.advance_and_keep(twins.levels(0.2), {9, 3, 2, true}, rounds, q, rows.data(),
+                                   put_to(values));
+        twins.device.advance_and_keep(twins.levels(0.2), {9, 3, 2, true}, rounds, q, rows_there.data(),
+                                      put_to(values_there));
+        EXPECT_EQ(rows_there, rows);
+        EXPECT_EQ(values_there, values);
+        twins.expect_equal();
+        EXPECT_LE(narrow.device_state().memory_peak(), narrow.device_state().memory_limit());
+    }
+}
+
 // ---- whole runs
 
 class CudaDraw : public CudaHmc {

@@ -5,10 +5,12 @@
 #include "engine/level_fit.h"
 #include "engine/level_flow.h"
 #include "engine/level_moments.h"
+#include "engine/level_systems.h"
 #include "engine/level_table.h"
 #include "engine/levels_device.h"
 #include "engine/sampler.h"
 #include "engine/transfer_matrix.h"
+#include "kernels/cuda_libraries.h"
 #include "tolerance.h"
 #include <atomic>
 #include <cmath>
@@ -419,6 +421,81 @@ TEST_P(CudaLevels, MomentsAreThoseOfTheOracle) {
             level_moments_on_device(cases::device_context(3 << 20), level, pairs, train, count);
         EXPECT_TRUE(cases::same_bytes(parts.triple, found.triple));
         EXPECT_TRUE(cases::same_bytes(parts.single, found.single));
+    }
+}
+
+/// By Gaussian elimination, of A from its definition.
+std::vector<double> naive_coefficients(const LevelSystems& systems, size_t node, double ridge) {
+    const size_t size = systems.terms.size(), p = systems.moments->conditions;
+    std::vector<std::vector<long double>> a(size, std::vector<long double>(size + 1, 0));
+    for (size_t x = 0; x < size; ++x) {
+        const auto [i, alpha] = systems.terms[x];
+        for (size_t y = 0; y < size; ++y) {
+            const auto [j, beta] = systems.terms[y];
+            for (size_t k = 0; k < systems.decay.cols(); ++k)
+                a[x][y] +=
+                    static_cast<long double>(
+                        systems.gradient(static_cast<size_t>(i), static_cast<size_t>(j), k)) *
+                    systems.decay(node, k) *
+                    systems.moments->triple(k, static_cast<size_t>(alpha) * p + static_cast<size_t>(beta));
+            a[x][y] /= std::sqrt(static_cast<long double>(systems.lambda[x]) * systems.lambda[y]);
+        }
+        a[x][x] += ridge;
+        a[x][size] = systems.right(node, x) / std::sqrt(static_cast<long double>(systems.lambda[x]));
+    }
+    for (size_t k = 0; k < size; ++k)
+        for (size_t x = 0; x < size; ++x) {
+            if (x == k) continue;
+            const long double factor = a[x][k] / a[k][k];
+            for (size_t y = k; y <= size; ++y) a[x][y] -= factor * a[k][y];
+        }
+    std::vector<double> c(size);
+    for (size_t k = 0; k < size; ++k)
+        c[k] = static_cast<double>(a[k][size] / a[k][k] /
+                                   std::sqrt(static_cast<long double>(systems.lambda[k])));
+    return c;
+}
+
+/// With a ridge of 1e-3 and norms of order 1 conditions are below 1e5, so 1e-10 is far above the rounding of
+/// any order of the sums.
+TEST_P(CudaLevels, SystemsAreThoseOfTheCpuAndOfAnOracle) {
+    constexpr double ridge = 1e-3, systems_agree = 1e-10;
+    const LevelPairs pairs = make_pairs(2'000, 2'000);
+    for (const Shape& shape :
+         {Shape{"", true, false, 5, 3}, Shape{"", true, true, 4, 4}, Shape{"", false, true, 1, 2}}) {
+        Level level;
+        set_conditions(level, shape.conditioning, shape.even);
+        set_flow(level, shape.fitted ? fitted_family({0, 0, 0.1, 0, 0.2}, -3, 3, 24) : hermite_family(10),
+                 shape.degree, 6);
+        level.name = "test";
+        const LevelMoments moments = level_moments_on_device(context(), level, pairs, 0, 2'000);
+        Level found = level, expected = level, parts = level;
+        LevelReport report, expected_report, parts_report;
+        solve_level(context(), moments, ridge, found, report);
+        solve_level(Context({.device = Device::cpu, .threads = 1}), moments, ridge, expected,
+                    expected_report);
+        EXPECT_EQ(report.basis_size, expected_report.basis_size);
+        ASSERT_EQ(report.ridges_raised + expected_report.ridges_raised, 0); // so the oracle needs none
+        EXPECT_NEAR(report.condition, expected_report.condition, systems_agree * report.condition);
+        double largest = 0;
+        for (const double c : expected.coefficients) largest = std::max(largest, std::abs(c));
+        for (size_t k = 0; k < found.coefficients.size(); ++k)
+            ASSERT_NEAR(found.coefficients[k], expected.coefficients[k], systems_agree * largest) << k;
+        const LevelSystems systems(level, moments);
+        for (const size_t node : {size_t{0}, level.node_time.size() - 1}) {
+            const std::vector<double> naive = naive_coefficients(systems, node, ridge);
+            for (size_t k = 0; k < naive.size(); ++k)
+                ASSERT_NEAR(found.coefficients(node, static_cast<size_t>(systems.terms[k].degree - 1) *
+                                                             level.conditions() +
+                                                         static_cast<size_t>(systems.terms[k].condition)),
+                            naive[k], systems_agree * largest);
+        }
+        // A few systems at a time.
+        const std::uint64_t one =
+            8 * (4 * systems.terms.size() * systems.terms.size() + moments.triple.size());
+        solve_level(cases::device_context(DeviceLibraries::workspace_bytes + one + 120'000), moments, ridge,
+                    parts, parts_report);
+        EXPECT_TRUE(cases::same_bytes(parts.coefficients, found.coefficients));
     }
 }
 

@@ -30,8 +30,8 @@ def compile_commands(build):
     found = {}
     for entry in json.loads(path.read_text()):
         words = shlex.split(entry["command"])
-        if not any(pathlib.Path(w).name == "nvcc" for w in words[:2]):
-            continue
+        if not any(pathlib.Path(w).name == "nvcc" for w in words[:2]) or not entry["file"].endswith("_cuda.cu"):
+            continue  # what calls CUB has its kernels
         kept, rest = [], iter(words)
         for word in rest:
             if word in ("-c", "-o", "-x", "-MF", "-MT"):

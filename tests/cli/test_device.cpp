@@ -56,10 +56,14 @@ TEST_F(OnEmulator, GinzburgLandauChainOf16Sites) {
     log_q[7] = -INFINITY;
     write_bytes(path("logq.npy"), npy_bytes(2000, 1, log_q));
     const auto weighed = both({"weigh", train, "--log-density", path("logq.npy"), "--target", target, "-o",
-                               path("w.npy"), "--second-moments", path("m.npy")},
-                              {path("w.npy"), path("m.npy")});
+                               path("w.npy"), "--resampled", path("r.npy")},
+                              {path("w.npy"), path("r.npy")});
     EXPECT_EQ(weighed.at("flagged"), 1);
     both({"evaluate", train, "--against", path("t.npy"), "--target", target}, {});
+    both({"evaluate", train, "--against", path("t.npy"), "--target", target, "--weights", path("w.npy")}, {});
+    both({"evaluate", train, "--against", path("t.npy"), "--weights", path("w.npy"), "--device-memory",
+          "1000000"},
+         {});
 }
 
 /// The largest difference of two files of numbers; infinities must agree.
@@ -109,6 +113,37 @@ TEST_P(OnBothDevices, ThePipelineAgrees) {
     if (structure == "flat") {
         EXPECT_LE(difference(path("cpuscore"), path("cudascore")), 1e-4);
     }
+}
+
+/// Sums of squares of numbers of order 1 over 400 rows, in another order.
+TEST_F(OnEmulator, SecondMomentsAgree) {
+    const std::string target = chain_target(8), x = path("x.npy");
+    succeed({"draw", target, "-n", "400", "-o", x, "--sampler", "exact", "--quiet"});
+    write_bytes(path("logq.npy"), npy_bytes(400, 1, std::vector<double>(400, -3.0)));
+    for (const std::string name : {"cpu", "cuda"})
+        succeed({"weigh", x, "--log-density", path("logq.npy"), "--target", target, "-o", path("w" + name),
+                 "--second-moments", path("m" + name), "--second-moments-error", path("e" + name), "--device",
+                 name, "--quiet"},
+                emulated());
+    EXPECT_LE(difference(path("mcpu"), path("mcuda")), 1e-13);
+    EXPECT_LE(difference(path("ecpu"), path("ecuda")), 1e-10);
+}
+
+/// Walkers are annealed to the same bits; models, and so all that follows, agree but for roundings.
+TEST_F(OnEmulator, ModelsFromTheEnergyAgree) {
+    const std::string target = chain_target(4);
+    nlohmann::json fits[2];
+    for (const bool device : {false, true})
+        fits[device] = nlohmann::json::parse(
+            succeed({"fit", "--target", target, "--from-energy", "--rows", "1000", "-o", path("m"), "--quiet",
+                     "--json", "--device", device ? "cuda" : "cpu"},
+                    emulated())
+                .out);
+    EXPECT_EQ(fits[1].at("annealing"), fits[0].at("annealing"));
+    const double error = fits[0].at("log_partition_error");
+    EXPECT_NEAR(fits[1].at("log_partition").get<double>(), fits[0].at("log_partition").get<double>(),
+                5 * error);
+    EXPECT_GE(fits[1].at("ess_fraction").get<double>(), 0.8);
 }
 
 INSTANTIATE_TEST_SUITE_P(Structure, OnBothDevices, ::testing::Values("flat", "all"));
