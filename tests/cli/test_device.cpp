@@ -94,6 +94,9 @@ TEST_P(OnBothDevices, ThePipelineAgrees) {
             if (method == "ode") sample.insert(sample.end(), {"--log-density", path(name + "q")});
             on(sample);
         }
+        if (structure == "all")
+            on({"sample", model, "-n", "500", "-o", path(name + "exact"), "--method", "ode", "--log-density",
+                path(name + "exactq"), "--exact-last", "all", "--target", target});
         on({"density", model, path("cpuode"), "-o", path(name + "density")});
         if (structure == "flat")
             on({"score", model, path("cpuode"), "-t", "0.1", "-o", path(name + "score")});
@@ -108,6 +111,9 @@ TEST_P(OnBothDevices, ThePipelineAgrees) {
     EXPECT_LE(difference(path("cpudensity"), path("cudadensity")), 1e-7);
     if (structure == "flat") {
         EXPECT_LE(difference(path("cpuscore"), path("cudascore")), 1e-4);
+    } else {
+        EXPECT_LE(difference(path("cpuexact"), path("cudaexact")), 1e-3);
+        EXPECT_LE(difference(path("cpuexactq"), path("cudaexactq")), 1e-3);
     }
 }
 
