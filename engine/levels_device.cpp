@@ -8,6 +8,7 @@
 #include "level_flow.h"
 #include "level_table.h"
 #include "stationary.h"
+#include "table_device.h"
 #include <algorithm>
 #include <cmath>
 #include <fmt/core.h>
@@ -117,14 +118,7 @@ DeviceFlow<T> device_flow(DeviceState& device, const kernels::ConditionalPlan<T>
     return to;
 }
 
-/// kernels::LawTable on the device.
-struct DeviceTable {
-    DeviceArray<kernels::LawTable::Entry> predictor, entries;
-    DeviceArray<kernels::LawTable::Group> groups;
-    DeviceArray<float> density;
-    DeviceArray<std::int32_t> cumulative;
-    cuda::TableView view{};
-};
+} // namespace
 
 DeviceTable device_table(DeviceState& device, const kernels::LawTable& from) {
     DeviceTable to;
@@ -140,6 +134,8 @@ DeviceTable device_table(DeviceState& device, const kernels::LawTable& from) {
     to.cumulative = upload(device, from.cumulative), v.cumulative = to.cumulative.data();
     return to;
 }
+
+namespace {
 
 /// What exact levels refer to, on the device.
 struct DeviceExact {

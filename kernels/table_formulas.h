@@ -61,9 +61,9 @@ template <class L> struct TableFormulas {
                                    Ints row, Ints word) {
         const Ints start = row * kTableStride, wanted = word ^ static_cast<std::int32_t>(0x80000000u);
         Ints cell = start;
-#ifdef __CUDA_ARCH__
+#if defined(__CUDA_ARCH__)
 #pragma unroll
-#else
+#elif !defined(__CUDACC__)
 #pragma GCC unroll 8
 #endif
         for (int half = kTableCells / 2; half > 0; half /= 2)
