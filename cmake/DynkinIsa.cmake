@@ -1,6 +1,11 @@
 # dynkin_isa_source(file): compiles one source into the library once for each SIMD level, with DYNKIN_ISA set to the
 # level's name (which the source uses as its namespace); the level is chosen at run time.
+# CONTRACT off: multiply-adds are fused only where the source says so, as on the device.
 function(dynkin_isa_source source)
+  cmake_parse_arguments(PARSE_ARGV 1 isa "" "CONTRACT" "")
+  if(NOT isa_CONTRACT)
+    set(isa_CONTRACT fast)
+  endif()
   set(levels baseline)
   if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
     list(APPEND levels avx2 avx512)
@@ -15,7 +20,7 @@ function(dynkin_isa_source source)
     target_link_libraries(${object} PRIVATE OpenMP::OpenMP_CXX dynkin_warnings)
     target_compile_definitions(${object} PRIVATE DYNKIN_ISA=${level})
     target_compile_options(${object} PRIVATE ${flags_${level}} $<$<CONFIG:Release>:-O3>
-      -ffp-contract=fast -fno-math-errno -fno-trapping-math
+      -ffp-contract=${isa_CONTRACT} -fno-math-errno -fno-trapping-math
       $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>) # GCC 12 warns of its own intrinsics (bug 105593)
     target_sources(dynkin PRIVATE $<TARGET_OBJECTS:${object}>)
     if(NOT level STREQUAL baseline)

@@ -1,17 +1,12 @@
 #include "exact_levels.h"
-#include "../kernels/dispatch_cpu.h"
-#include "../kernels/elementary.h"
-#include "../kernels/philox.h"
-#include "../kernels/score.h"
 #include "error.h"
-#include "random.h"
 #include <algorithm>
 #include <cmath>
 #include <fmt/core.h>
 
 namespace dynkin {
 
-using kernels::kScoreTile;
+using kernels::kExactNodes;
 using std::size_t;
 
 ExactLevels::ExactLevels(const Context& context, const Target& target, const Model& model, int stages)
@@ -26,10 +21,8 @@ ExactLevels::ExactLevels(const Context& context, const Target& target, const Mod
         fmt::format("exact last levels: expected a model of the lattice {}, got {}", law->lattice.describe(),
                     model.lattice ? model.lattice->describe() : "one without a lattice"));
     coupling_ = law->coupling, site_ = law->site;
-    kind_.assign(model.levels.size(), Kind::model), places_.resize(model.levels.size());
     choose_box();
     classify(model, *law, stages);
-    make_tables();
 }
 
 double ExactLevels::site_energy(double x) const {
@@ -51,7 +44,9 @@ void ExactLevels::choose_box() {
     require(box_ < 1e4, ErrorKind::usage,
             "exact last levels: expected a site potential that confines each site (its edges alone do not "
             "count)");
-    step_ = 2 * box_ / static_cast<double>(nodes() - 1);
+    step_ = 2 * box_ / (kExactNodes - 1);
+    reach_ = step_ * std::ceil((box_ * 7 + 2 * step_) / step_); // |x + a| with six neighbours at most
+    entries_ = 2 * static_cast<size_t>(reach_ / step_ + 0.5) + 2;
 }
 
 void ExactLevels::classify(const Model& model, const LatticeTarget& law, int stages) {
@@ -62,132 +57,94 @@ void ExactLevels::classify(const Model& model, const LatticeTarget& law, int sta
         ++g.edges[static_cast<size_t>(i)], ++g.edges[static_cast<size_t>(j)];
     }
     int last = 0;
+    ranges_.resize(model.levels.size());
     for (const Level& level : model.levels)
         for (int j : level.targets)
             g.stage[static_cast<size_t>(j)] = level.stage, last = std::max(last, level.stage);
     for (int wanted = last; wanted >= 0 && wanted > last - stages; --wanted)
         for (size_t k = 0; k < model.levels.size(); ++k) {
             if (model.levels[k].stage != wanted) continue;
-            kind_[k] = wanted == last ? Kind::last : Kind::decimated;
-            for (int target : model.levels[k].targets)
-                places_[k].push_back(place(g, law.lattice, target, last));
-            sites_ += places_[k].size();
+            ranges_[k].first = sites();
+            for (int target : model.levels[k].targets) place(g, law.lattice, target, last);
+            ranges_[k].last = sites();
         }
 }
 
 /// Neighbours that are known when the target is drawn, and those of the last stage with their other
 /// neighbours.
-ExactLevels::Site ExactLevels::place(const Geometry& g, const Lattice& lattice, int target, int last) const {
+void ExactLevels::place(const Geometry& g, const Lattice& lattice, int target, int last) {
     const auto stage = [&](int j) { return g.stage[static_cast<size_t>(j)]; };
-    Site site{target, g.edges[static_cast<size_t>(target)], {}, {}};
+    const auto listed = [&] { return static_cast<int>(tables_.neighbours.size()); };
+    const auto linked = [&] { return static_cast<int>(tables_.links.size()); };
+    kernels::ExactSite site{target, base_of(g.edges[static_cast<size_t>(target)]), listed(), 0, linked(), 0};
+    std::vector<int> later;
     for (int q : g.nearest[static_cast<size_t>(target)]) {
-        if (stage(q) < stage(target)) {
-            site.neighbours.push_back(q);
-            continue;
-        }
+        if (stage(q) < stage(target))
+            tables_.neighbours.push_back(q);
+        else
+            later.push_back(q);
+    }
+    site.last_neighbour = listed();
+    for (int q : later) {
         bool fits = stage(q) == last && stage(target) < last;
-        Site::Group group{g.edges[static_cast<size_t>(q)], {}};
+        kernels::ExactLink link{0, listed(), 0};
         for (int other : g.nearest[static_cast<size_t>(q)])
-            if (other != target) group.others.push_back(other), fits = fits && stage(other) < stage(target);
+            if (other != target)
+                tables_.neighbours.push_back(other), fits = fits && stage(other) < stage(target);
         require(
             fits, ErrorKind::usage,
             fmt::format(
                 "exact last levels: sites {} and {} of {} are neighbours that the colouring does not "
                 "separate (odd periodic sides and three axes need more colours): expected --exact-last {}",
                 target, q, lattice.describe(), stage(target) == last ? "none" : "odd"));
-        site.groups.push_back(std::move(group));
+        link.table = log_z1_of(g.edges[static_cast<size_t>(q)]), link.last_neighbour = listed();
+        tables_.links.push_back(link);
     }
-    return site;
+    site.last_link = linked();
+    tables_.sites.push_back(site);
 }
 
-void ExactLevels::make_tables() {
-    const auto base = [&](int n) -> const std::vector<double>& {
-        auto& row = base_[n];
-        for (size_t i = row.size(); i < nodes(); ++i) {
-            const double x = -box_ + step_ * static_cast<double>(i);
-            row.push_back(-site_energy(x) - 0.5 * coupling_ * n * x * x);
-        }
-        return row;
-    };
-    int most = 1;
-    for (const auto& sites : places_)
-        for (const Site& site : sites) base(site.edges), most = std::max(most, site.edges);
-    table_reach_ = step_ * std::ceil((box_ * 7 + 2 * step_) / step_); // |x + a| with six neighbours at most
-    const size_t entries = 2 * static_cast<size_t>(table_reach_ / step_ + 0.5) + 2;
-    for (const auto& sites : places_)
-        for (const Site& site : sites)
-            for (const auto& group : site.groups) {
-                auto& table = log_z1_[group.edges];
-                if (!table.empty()) continue;
-                const auto& f = base(group.edges);
-                for (size_t s = 0; s < entries; ++s) {
-                    const double sum = -table_reach_ + step_ * static_cast<double>(s);
-                    double highest = -INFINITY, total = 0;
-                    for (size_t i = 0; i < nodes(); ++i)
-                        highest = std::max(highest,
-                                           f[i] + coupling_ * sum * (-box_ + step_ * static_cast<double>(i)));
-                    for (size_t i = 0; i < nodes(); ++i)
-                        total += std::exp(f[i] + coupling_ * sum * (-box_ + step_ * static_cast<double>(i)) -
-                                          highest);
-                    table.push_back(highest + std::log(total * step_));
-                }
-            }
+/// Where -V(x) - J n x^2 / 2 stands, made when it is first asked for.
+int ExactLevels::base_of(int edges) {
+    const auto [entry, is_new] = base_.try_emplace(edges, static_cast<int>(tables_.base.size()));
+    for (int i = 0; i < kExactNodes && is_new; ++i) {
+        const double x = node(i);
+        tables_.base.push_back(-site_energy(x) - 0.5 * coupling_ * edges * x * x);
+    }
+    return entry->second;
 }
 
-void ExactLevels::fill(const Site& site, const float* x, size_t particle, double* row) const {
-    const auto value = [&](int j) {
-        return static_cast<double>(x[static_cast<size_t>(j) * kScoreTile + particle]);
-    };
-    const size_t n = nodes();
-    const double* base = base_.at(site.edges).data();
-    double sum = 0;
-    for (int j : site.neighbours) sum += value(j);
-    const double slope = coupling_ * sum * step_, at = -coupling_ * sum * box_;
-    for (size_t i = 0; i < n; ++i) row[i] = base[i] + at + slope * static_cast<double>(i);
-    for (const auto& group : site.groups) {
-        double a = 0;
-        for (int j : group.others) a += value(j);
-        const auto& table = log_z1_.at(group.edges);
-        const double last = static_cast<double>(table.size() - n - 1);
-        const double position = std::clamp((a - box_ + table_reach_) / step_, 0.0, last);
-        const size_t first = static_cast<size_t>(position);
-        const double f = position - static_cast<double>(first);
-        const double* t = table.data() + first;
-        for (size_t i = 0; i < n; ++i) row[i] += t[i] + f * (t[i + 1] - t[i]);
+int ExactLevels::log_z1_of(int edges) {
+    const auto [entry, is_new] = log_z1_.try_emplace(edges, static_cast<int>(tables_.log_z1.size()));
+    if (!is_new) return entry->second;
+    const double* const f = tables_.base.data() + base_of(edges);
+    for (size_t s = 0; s < entries_; ++s) {
+        const double sum = -reach_ + step_ * static_cast<double>(s);
+        double highest = -INFINITY, total = 0;
+        for (int i = 0; i < kExactNodes; ++i) highest = std::max(highest, f[i] + coupling_ * sum * node(i));
+        for (int i = 0; i < kExactNodes; ++i) total += std::exp(f[i] + coupling_ * sum * node(i) - highest);
+        tables_.log_z1.push_back(highest + std::log(total * step_));
     }
+    return entry->second;
 }
 
-void ExactLevels::draw(size_t k, std::uint64_t seed, std::uint64_t first, float* x, double* log_density,
-                       std::byte* scratch) const {
-    const size_t n = nodes();
-    double* const row = reinterpret_cast<double*>(scratch);
-    double* const cumulative = row + n;
-    for (const Site& site : places_[k]) {
-        const auto slot = static_cast<std::uint32_t>(site.target);
-        for (size_t p = 0; p < kScoreTile; ++p) {
-            double u = 0;
-            cpu::with_isa(isa_, [&] {
-                fill(site, x, p, row);
-                double highest = row[0];
-                for (size_t i = 1; i < n; ++i) highest = row[i] > highest ? row[i] : highest;
-                for (size_t i = 0; i < n; ++i) row[i] = portable_exp(row[i] - highest);
-                cumulative[0] = 0;
-                for (size_t i = 1; i < n; ++i)
-                    cumulative[i] = cumulative[i - 1] + 0.5 * (row[i - 1] + row[i]);
-                u = uniform(philox(seed, Stream::sampler_start, first + p, 0, slot / 4).v[slot % 4]);
-            });
-            const double wanted = u * cumulative[n - 1];
-            const size_t cell = static_cast<size_t>(
-                std::upper_bound(cumulative + 1, cumulative + n - 1, wanted) - cumulative - 1);
-            // area = f0 s + (f1 - f0) s^2 / 2, s in units of the step
-            const double f0 = row[cell], slope = row[cell + 1] - f0, area = wanted - cumulative[cell];
-            const double root = std::sqrt(std::max(f0 * f0 + 2 * slope * area, 0.0));
-            const double s = f0 + root > 0 ? std::clamp(2 * area / (f0 + root), 0.0, 1.0) : 0;
-            x[static_cast<size_t>(site.target) * kScoreTile + p] =
-                static_cast<float>(-box_ + step_ * (static_cast<double>(cell) + s));
-            if (log_density) log_density[p] += portable_log((f0 + slope * s) / (cumulative[n - 1] * step_));
-        }
-    }
+kernels::ExactView ExactLevels::view() const {
+    return {coupling_,
+            box_,
+            step_,
+            reach_,
+            static_cast<double>(entries_ - kExactNodes - 1),
+            tables_.base.data(),
+            tables_.log_z1.data(),
+            tables_.sites.data(),
+            tables_.links.data(),
+            tables_.neighbours.data()};
+}
+
+void ExactLevels::draw(size_t k, std::uint64_t seed, std::uint64_t first, float* x,
+                       double* log_density) const {
+    const auto [first_site, last_site] = ranges_[k];
+    cpu::draw_exact(isa_, view(), first_site, last_site, seed, first, x, log_density);
 }
 
 } // namespace dynkin

@@ -1,6 +1,7 @@
 // exact_levels.h - the last levels of a known nearest-neighbour target, drawn from their own conditionals
 // (private).
 #pragma once
+#include "../kernels/exact.h"
 #include "context.h"
 #include "model.h"
 #include "target.h"
@@ -26,47 +27,46 @@ class ExactLevels {
     ExactLevels(const Context& context, const Target& target, const Model& model, int stages);
 
     /// Whether level k of the model is drawn here.
-    bool draws(std::size_t k) const { return kind_[k] != Kind::model; }
-    std::size_t sites() const { return sites_; }                         ///< drawn exactly
-    std::size_t scratch() const { return 2 * nodes() * sizeof(double); } ///< bytes a thread
+    bool draws(std::size_t k) const { return ranges_[k].last > ranges_[k].first; }
+    std::size_t sites() const { return tables_.sites.size(); } ///< drawn exactly
     /// As LevelFlow<float>::draw().
-    void draw(std::size_t k, std::uint64_t seed, std::uint64_t first, float* x, double* log_density,
-              std::byte* scratch) const;
+    void draw(std::size_t k, std::uint64_t seed, std::uint64_t first, float* x, double* log_density) const;
+
+    /// Sites of all levels and what they refer to, in the host's memory.
+    struct Tables {
+        std::vector<double> base, log_z1;
+        std::vector<kernels::ExactSite> sites;
+        std::vector<kernels::ExactLink> links;
+        std::vector<int> neighbours;
+    };
+    /// The sites of level k, which are not neighbours of one another.
+    struct Range {
+        std::size_t first = 0, last = 0;
+    };
+    Range range(std::size_t k) const { return ranges_[k]; }
+    const Tables& tables() const { return tables_; }
+    kernels::ExactView view() const;
 
   private:
-    enum class Kind { model, last, decimated };
-    /// Of one site: its edges, and for the decimated the neighbours' other neighbours.
-    struct Site {
-        int target, edges;
-        std::vector<int> neighbours; ///< known ones
-        struct Group {
-            int edges;
-            std::vector<int> others;
-        };
-        std::vector<Group> groups;
-    };
-    std::size_t nodes() const { return 161; }
     struct Geometry {
         std::vector<std::vector<int>> nearest;
         std::vector<int> stage, edges;
     };
-    Site place(const Geometry& g, const Lattice& lattice, int target, int last) const;
     void choose_box();
     void classify(const Model& model, const LatticeTarget& law, int stages);
-    void make_tables();
+    void place(const Geometry& g, const Lattice& lattice, int target, int last);
+    int base_of(int edges);
+    int log_z1_of(int edges);
+    double node(int i) const { return -box_ + step_ * i; }
     double site_energy(double x) const;
-    /// log density on the grid, not normalised.
-    void fill(const Site& site, const float* x, std::size_t particle, double* row) const;
 
     Isa isa_;
-    double coupling_ = 0, box_ = 0, step_ = 0;
+    double coupling_ = 0, box_ = 0, step_ = 0, reach_ = 0;
+    std::size_t entries_ = 0; ///< of log Z1_n(S), S from -reach_ in steps of step_
     std::vector<double> site_;
-    std::vector<Kind> kind_;
-    std::vector<std::vector<Site>> places_;     ///< per level of the model
-    std::map<int, std::vector<double>> base_;   ///< -site(x) - J n x^2 / 2 on the grid, by n
-    std::map<int, std::vector<double>> log_z1_; ///< log Z1_n(S), S from -table_reach_ in steps of step_
-    double table_reach_ = 0;
-    std::size_t sites_ = 0;
+    std::vector<Range> ranges_;        ///< per level of the model
+    std::map<int, int> base_, log_z1_; ///< offsets in the tables, by n
+    Tables tables_;
 };
 
 } // namespace dynkin

@@ -1,11 +1,14 @@
 #include "levels_device.h"
 #include "../kernels/conditional_cuda.h"
+#include "../kernels/exact_cuda.h"
 #include "../kernels/table_cuda.h"
 #include "conditions_device.h"
 #include "error.h"
+#include "exact_levels.h"
 #include "level_flow.h"
 #include "level_table.h"
 #include "stationary.h"
+#include "table_device.h"
 #include <algorithm>
 #include <cmath>
 #include <fmt/core.h>
@@ -115,14 +118,7 @@ DeviceFlow<T> device_flow(DeviceState& device, const kernels::ConditionalPlan<T>
     return to;
 }
 
-/// kernels::LawTable on the device.
-struct DeviceTable {
-    DeviceArray<kernels::LawTable::Entry> predictor, entries;
-    DeviceArray<kernels::LawTable::Group> groups;
-    DeviceArray<float> density;
-    DeviceArray<std::int32_t> cumulative;
-    cuda::TableView view{};
-};
+} // namespace
 
 DeviceTable device_table(DeviceState& device, const kernels::LawTable& from) {
     DeviceTable to;
@@ -138,6 +134,25 @@ DeviceTable device_table(DeviceState& device, const kernels::LawTable& from) {
     to.cumulative = upload(device, from.cumulative), v.cumulative = to.cumulative.data();
     return to;
 }
+
+namespace {
+
+/// What exact levels refer to, on the device.
+struct DeviceExact {
+    DeviceArray<double> base, log_z1;
+    DeviceArray<kernels::ExactSite> sites;
+    DeviceArray<kernels::ExactLink> links;
+    DeviceArray<int> neighbours;
+    kernels::ExactView view;
+
+    DeviceExact(DeviceState& device, const ExactLevels& from)
+        : base(upload(device, from.tables().base)), log_z1(upload(device, from.tables().log_z1)),
+          sites(upload(device, from.tables().sites)), links(upload(device, from.tables().links)),
+          neighbours(upload(device, from.tables().neighbours)), view(from.view()) {
+        view.base = base.data(), view.log_z1 = log_z1.data(), view.sites = sites.data();
+        view.links = links.data(), view.neighbours = neighbours.data();
+    }
+};
 
 /// A reference's law on the device.
 struct DeviceReference {
@@ -180,13 +195,15 @@ template <class T> struct DeviceLevels<T>::Law {
     DeviceReference reference;
     DeviceTable table;
     DeviceArray<int> targets, neighbours;
+    std::shared_ptr<DeviceExact> exact; ///< of all exact levels
+    size_t first_site = 0;              ///< there
     bool tabulated = false;
     int slots = 0, warps = 0;
     size_t fewest = 1, together = 1; ///< so many targets must, and can, be drawn at the same time
 
     /// Of one tile at one target.
     size_t work_bytes() const {
-        const size_t numbers = tabulated ? 0 : 2 + static_cast<size_t>(flow.view.conditions);
+        const size_t numbers = tabulated || exact ? 0 : 2 + static_cast<size_t>(flow.view.conditions);
         return kScoreTile * (sizeof(double) + sizeof(T) * numbers);
     }
     /// So many of its targets at a time for so many tiles in this much memory, without a change of the
@@ -243,6 +260,7 @@ template <class T> struct DeviceLevels<T>::Batch {
 };
 
 template <class T> bool DeviceLevels<T>::fits(const Context& context, const DeviceLevel& level) {
+    if (level.exact) return true;
     if (level.table) return independent(*level.level);
     if (cuda::flow_pairs(level.level->degree) == 0) return false;
     const auto plan = conditional_plan<T>(*level.level, 1); // coefficients of every time are as large
@@ -255,9 +273,16 @@ template <class T> DeviceLevels<T>::DeviceLevels(const Context& context, std::sp
                                                  int columns, int steps)
     : context_(context), columns_(columns) {
     DeviceState& device = context.device_state();
-    for (const auto& [level, table, left_out] : levels) {
+    std::shared_ptr<DeviceExact> exact_levels;
+    for (const auto& [level, table, exact, number] : levels) {
         Law& law = laws_.emplace_back();
-        if (left_out) continue;
+        if (exact) {
+            if (!exact_levels) exact_levels = std::make_shared<DeviceExact>(device, *exact);
+            law.exact = exact_levels, law.first_site = exact->range(number).first;
+            law.targets = upload(device, level->targets);
+            law.together = std::min(level->targets.size(), kMostTargets);
+            continue;
+        }
         law.targets = upload(device, level->targets), law.neighbours = upload(device, level->neighbours);
         law.slots = level->slots, law.tabulated = table != nullptr;
         law.together = independent(*level) ? std::min(level->targets.size(), kMostTargets) : 1;
@@ -316,13 +341,21 @@ template <class T> void DeviceLevels<T>::draw(size_t first_level, size_t last_le
     run({first_level, last_level, tiles, x, x, log_density},
         [&](const Law& law, const cuda::ConditionalWork<T>& work, size_t tile, double* log_q) {
             const std::uint64_t sample = first + tile * kScoreTile;
-            if constexpr (std::is_same_v<T, float>)
+            if constexpr (std::is_same_v<T, float>) {
+                if (law.exact) {
+                    cuda::draw_exact(stream, law.exact->view,
+                                     law.first_site + static_cast<size_t>(work.target - law.targets.data()),
+                                     seed, sample, work);
+                    if (log_q) cuda::add_parts(stream, work.targets, work.particles(), work.part, log_q);
+                    return;
+                }
                 if (law.tabulated) {
                     cuda::draw_from_table(stream, law.table.view, seed, sample, work);
                     if (log_q)
                         cuda::add_log_products(stream, work.targets, work.particles(), work.part, log_q);
                     return;
                 }
+            }
             cuda::describe_conditions(stream, law.conditions.view, work);
             cuda::start_flow(stream, law.reference.view, seed, sample, work);
             cuda::generate_flow(stream, law.flow.view, law.warps, work);

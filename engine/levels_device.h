@@ -13,16 +13,18 @@
 
 namespace dynkin {
 
+class ExactLevels;
 class LevelTable;
 
 /// One level of a model, and how it is to be drawn.
 struct DeviceLevel {
     const Level* level;
-    const LevelTable* table = nullptr; ///< from this one (T = float), else by the flow
-    bool left_out = false;             ///< not at all: its place is kept
+    const LevelTable* table = nullptr;  ///< from this one (T = float), or
+    const ExactLevels* exact = nullptr; ///< as its level `number` (T = float), else by the flow
+    std::size_t number = 0;
 };
 
-/// The twin of LevelFlow<T> and of LevelTable, for many tiles at a time. Coordinates stand as
+/// The twin of LevelFlow<T>, LevelTable and ExactLevels, for many tiles at a time. Coordinates stand as
 /// x[tile][column][particle], tiles of kScoreTile particles, in the units of the data. To be used where
 /// context.device() is cuda.
 template <class T> class DeviceLevels {
@@ -62,9 +64,8 @@ template <class T> std::shared_ptr<DeviceLevels<T>>
 levels_on_device(const Context& context, std::span<const DeviceLevel> levels, int columns, int steps) {
     if constexpr (built_with_cuda)
         if (context.device() == Device::cuda && !levels.empty() &&
-            std::all_of(levels.begin(), levels.end(), [&](const DeviceLevel& level) {
-                return level.left_out || DeviceLevels<T>::fits(context, level);
-            }))
+            std::all_of(levels.begin(), levels.end(),
+                        [&](const DeviceLevel& level) { return DeviceLevels<T>::fits(context, level); }))
             return std::make_shared<DeviceLevels<T>>(context, levels, columns, steps);
     return nullptr;
 }

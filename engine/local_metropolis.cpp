@@ -1,6 +1,7 @@
 #include "local_metropolis.h"
 #include "error.h"
-#include "local_moves.h"
+#include "local_chains.h"
+#include "local_device.h"
 #include "mcmc_archive.h"
 #include "mcmc_chains.h"
 #include "mcmc_record.h"
@@ -23,22 +24,20 @@ using std::size_t;
 namespace {
 
 constexpr size_t measured_chains = 64, measured_coordinates = 16; // for autocorrelation times
-constexpr std::uint64_t burn_in = 32, sweep_every = 32, longest_measurement = 6400;
+constexpr std::uint64_t burn_in = 32, longest_measurement = 6400;
 constexpr double good_r_hat = 1.02;
 
 enum class Stage : std::uint64_t { burn_in, measure, draw };
 
-class Run {
+/// Chains: LocalChains on the CPU, DeviceLocalChains on the device.
+template <class Chains> class Run {
   public:
     Run(const Context& context, const Target& target, const Tile* tile, const LocalOptions& options,
         NpyWriter& output)
         : context_(context), target_(target), options_(options), output_(output),
-          moves_(context, target, tile), even_(target.even()), chains_(chosen_chains(options)),
-          blocks_((chains_ + kScoreTile - 1) / kScoreTile), d_(target.dimension()),
-          watched_(d_, measured_coordinates), recorded_(d_, record_coordinates, true),
-          x_(blocks_, d_ * kScoreTile),
-          scratch_(static_cast<size_t>(context.threads()), moves_.scratch() + 1), counts_(blocks_),
-          checkpoint_(options.checkpoint) {}
+          chains_(chosen_chains(options)), blocks_((chains_ + kScoreTile - 1) / kScoreTile),
+          d_(target.dimension()), watched_(d_, measured_coordinates), recorded_(d_, record_coordinates, true),
+          moving_(context, target, tile, chains_), checkpoint_(options.checkpoint) {}
 
     McmcReport operator()() {
         if (const auto saved = checkpoint_.restore())
@@ -57,7 +56,7 @@ class Run {
                                                    kScoreTile, 1024);
     }
     void begin();
-    void over_dispersed();
+    void over_dispersed(Array<float>& x) const;
     void begin_measurement(std::uint64_t length);
     void warm_up();
     void end_of_measurement();
@@ -65,9 +64,7 @@ class Run {
     void draw();
     McmcReport report();
 
-    template <class Visit> void advance(std::uint64_t rounds, std::uint64_t each, const Visit& visit);
-    void observe(const Quantities& quantities, size_t block, double* out, size_t quantity_stride,
-                 size_t chain_stride, size_t chains) const;
+    void advance(std::uint64_t rounds, std::uint64_t each, const LocalWatch& watch);
     std::uint64_t rounds_at_once(std::uint64_t each) const;
 
     void save_if_due(const Progress& progress);
@@ -79,13 +76,9 @@ class Run {
     const Target& target_;
     const LocalOptions& options_;
     NpyWriter& output_;
-    LocalMoves moves_;
-    bool even_;
     size_t chains_, blocks_, d_;
     Quantities watched_, recorded_;
-    Array<float> x_; ///< (block, site, chain)
-    Array<float> scratch_;
-    std::vector<MoveCount> counts_; ///< of each block, while drawing
+    Chains moving_;
     Checkpoint checkpoint_;
 
     Stage stage_ = Stage::burn_in;
@@ -96,9 +89,10 @@ class Run {
     std::optional<Record> record_;
 };
 
-void Run::begin() {
+template <class Chains> void Run<Chains>::begin() {
+    Array<float> x(blocks_, d_ * kScoreTile);
     if (options_.start.empty())
-        over_dispersed();
+        over_dispersed(x);
     else {
         const SampleFile file(options_.start);
         require(
@@ -107,88 +101,56 @@ void Run::begin() {
         std::vector<float> row(d_);
         for (size_t c = 0; c < blocks_ * kScoreTile; ++c) {
             file.read(c % file.rows(), 1, row.data());
-            for (size_t i = 0; i < d_; ++i) x_(c / kScoreTile, i * kScoreTile + c % kScoreTile) = row[i];
+            for (size_t i = 0; i < d_; ++i) x(c / kScoreTile, i * kScoreTile + c % kScoreTile) = row[i];
         }
     }
-    const float box = static_cast<float>(0.999 * moves_.box());
-    for (float& v : x_.span()) v = std::clamp(v, -box, box);
+    const float box = static_cast<float>(0.999 * moving_.box());
+    for (float& v : x.span()) v = std::clamp(v, -box, box);
+    moving_.set_states(std::move(x));
     stage_ = Stage::burn_in, length_ = burn_in;
 }
 
-void Run::over_dispersed() {
+/// The same on every device: these chains are the CPU's.
+template <class Chains> void Run<Chains>::over_dispersed(Array<float>& x) const {
     const EnergyLaw law(target_);
     McmcChains chains(context_, law.view(), blocks_ * kScoreTile, 1, 8);
     start_chains(chains, std::visit([](const auto& t) { return start_ranges(t); }, target_.law),
                  options_.seed, target_);
     for (size_t c = 0; c < blocks_ * kScoreTile; ++c)
         for (size_t i = 0; i < d_; ++i)
-            x_(c / kScoreTile, i * kScoreTile + c % kScoreTile) = static_cast<float>(chains.x(0, c, i));
+            x(c / kScoreTile, i * kScoreTile + c % kScoreTile) = static_cast<float>(chains.x(0, c, i));
 }
 
-/// `rounds` times `each` iterations; after each round, visit(round, block) on the thread that moved the
-/// block.
-template <class Visit> void Run::advance(std::uint64_t rounds, std::uint64_t each, const Visit& visit) {
-    parallel_for(context_.threads(), blocks_, [&](size_t block, size_t thread) {
-        std::uint64_t step = iteration_;
-        for (std::uint64_t round = 0; round < rounds; ++round) {
-            for (std::uint64_t k = 0; k < each; ++k, ++step)
-                moves_.advance(options_.seed, block * kScoreTile, static_cast<std::uint32_t>(step),
-                               stage_ == Stage::burn_in || step % sweep_every == 0, x_.row(block),
-                               scratch_.row(thread), counts_[block]);
-            visit(round, block);
-        }
-    });
+template <class Chains>
+void Run<Chains>::advance(std::uint64_t rounds, std::uint64_t each, const LocalWatch& watch) {
+    moving_.advance({options_.seed, iteration_, rounds, each, stage_ == Stage::burn_in}, watch);
     iteration_ += rounds * each;
 }
 
-/// out[quantity * quantity_stride + chain * chain_stride] of the first chains of a block.
-void Run::observe(const Quantities& quantities, size_t block, double* out, size_t quantity_stride,
-                  size_t chain_stride, size_t chains) const {
-    const float* x = x_.row(block);
-    double energy[kScoreTile], edges[kScoreTile], sum[kScoreTile] = {}, square[kScoreTile] = {};
-    moves_.energies(x, energy, edges);
-    for (size_t i = 0; i < d_; ++i)
-        for (size_t p = 0; p < kScoreTile; ++p) {
-            const double v = static_cast<double>(x[i * kScoreTile + p]);
-            sum[p] += v, square[p] += v * v;
-        }
-    for (size_t p = 0; p < chains; ++p) {
-        double* at = out + p * chain_stride;
-        for (const size_t i : quantities.coordinates) {
-            *at = static_cast<double>(x[i * kScoreTile + p]);
-            at += quantity_stride;
-        }
-        at[0] = energy[p];
-        const double mean = sum[p] / static_cast<double>(d_);
-        at[quantity_stride] = even_ ? mean * mean : mean;
-        at[2 * quantity_stride] = square[p] / static_cast<double>(d_);
-        if (quantities.edges) at[3 * quantity_stride] = edges[p];
-    }
-}
-
 /// Bounded by 16 MiB of rows and about 2^24 site updates a thread, so that interrupts are seen soon.
-std::uint64_t Run::rounds_at_once(std::uint64_t each) const {
+template <class Chains> std::uint64_t Run<Chains>::rounds_at_once(std::uint64_t each) const {
     const double row = static_cast<double>(blocks_ * kScoreTile * d_);
     const double most =
         std::min(0x1p21 / row, 0x1p24 * context_.threads() / (row * static_cast<double>(each)));
     return static_cast<std::uint64_t>(std::max(most, 1.0));
 }
 
-void Run::begin_measurement(std::uint64_t length) {
+template <class Chains> void Run<Chains>::begin_measurement(std::uint64_t length) {
     stage_ = Stage::measure, done_ = 0, length_ = length;
     measured_.assign(watched_.count() * std::min(chains_, measured_chains) * length_, 0.0);
 }
 
-void Run::warm_up() {
+template <class Chains> void Run<Chains>::warm_up() {
     Progress progress(context_, "warm-up",
                       options_.warmup ? static_cast<std::uint64_t>(options_.warmup) : 160);
     while (stage_ != Stage::draw) {
         const std::uint64_t now = std::min(rounds_at_once(1), length_ - done_), first = done_;
         const size_t chains = std::min(chains_, measured_chains);
-        advance(now, 1, [&](std::uint64_t round, size_t block) {
-            if (stage_ == Stage::measure && block == 0)
-                observe(watched_, 0, measured_.data() + first + round, chains * length_, length_, chains);
-        });
+        const LocalWatch::Put put = [&](size_t chain, size_t round, std::span<const double> values) {
+            for (size_t q = 0; q < values.size(); ++q)
+                measured_[(q * chains + chain) * length_ + first + round] = values[q];
+        };
+        advance(now, 1, {watched_, stage_ == Stage::measure ? chains : 0, nullptr, put});
         done_ += now;
         if (done_ == length_) {
             if (stage_ == Stage::burn_in)
@@ -206,7 +168,7 @@ void Run::warm_up() {
 
 /// The slowest quantity sets the thinning; a measurement too short for it, or in which the chains still
 /// remember where they began, is repeated at twice the length.
-void Run::end_of_measurement() {
+template <class Chains> void Run<Chains>::end_of_measurement() {
     const size_t count = std::min(chains_, measured_chains), size = count * length_;
     slowest_ = 1;
     double r_hat = 1;
@@ -225,11 +187,11 @@ void Run::end_of_measurement() {
                     ? static_cast<std::uint64_t>(options_.thinning)
                     : static_cast<std::uint64_t>(std::clamp(std::ceil(1.5 * slowest_), 1.0, 1000.0));
     stage_ = Stage::draw;
-    counts_.assign(blocks_, {});
+    moving_.set_counts(std::vector<MoveCount>(blocks_));
     prepare_draw();
 }
 
-void Run::prepare_draw() {
+template <class Chains> void Run<Chains>::prepare_draw() {
     // As run_mcmc(): enough rounds for an R-hat; those beyond the samples are not written.
     const size_t wanted = (options_.samples + chains_ - 1) / chains_;
     rounds_ = std::max({wanted, size_t{8}, (400 + chains_ - 1) / chains_});
@@ -240,26 +202,17 @@ void Run::prepare_draw() {
     record_.emplace(recorded_.count(), chains_, rounds_, options_.samples);
 }
 
-void Run::draw() {
+template <class Chains> void Run<Chains>::draw() {
     const std::uint64_t most = rounds_at_once(thinning_);
     std::vector<float> rows(most * chains_ * d_);
     Progress progress(context_, "draw", rounds_);
     progress.set(round_);
     while (round_ < rounds_) {
         const std::uint64_t now = std::min(most, rounds_ - round_);
-        advance(now, thinning_, [&](std::uint64_t round, size_t block) {
-            const size_t begin = block * kScoreTile,
-                         chains = std::min(kScoreTile * (block + 1), chains_) - begin,
-                         quantities = recorded_.count();
-            std::array<double, (record_coordinates + 4) * kScoreTile> values;
-            observe(recorded_, block, values.data(), 1, quantities, chains);
-            for (size_t p = 0; p < chains; ++p) {
-                for (size_t i = 0; i < d_; ++i)
-                    rows[(round * chains_ + begin + p) * d_ + i] = x_(block, i * kScoreTile + p);
-                record_->put(begin + p, round_ + round,
-                             std::span(values).subspan(p * quantities, quantities));
-            }
-        });
+        const LocalWatch::Put put = [&](size_t chain, size_t round, std::span<const double> values) {
+            record_->put(chain, round_ + round, values);
+        };
+        advance(now, thinning_, {recorded_, chains_, rows.data(), put});
         const size_t first = round_ * chains_;
         if (first < options_.samples)
             output_.write(first, std::min<size_t>(now * chains_, options_.samples - first), rows.data());
@@ -269,31 +222,40 @@ void Run::draw() {
     }
 }
 
-template <class Archive> void Run::transfer(Archive& archive) {
+template <class Chains> template <class Archive> void Run<Chains>::transfer(Archive& archive) {
     auto stage = static_cast<std::uint64_t>(stage_);
     archive("position", stage, done_, length_, iteration_, warmup_, thinning_, round_, rounds_);
     stage_ = static_cast<Stage>(stage);
     archive("slowest", slowest_);
     archive("measured", measured_);
     std::vector<std::uint64_t> counts;
-    std::vector<double> x(x_.begin(), x_.end());
-    for (const MoveCount& count : counts_) counts.insert(counts.end(), {count.accepted, count.proposed});
+    std::vector<double> x;
+    if constexpr (std::is_same_v<Archive, Saver>) {
+        const Array<float>& states = moving_.states();
+        x.assign(states.begin(), states.end());
+        for (const MoveCount& count : moving_.counts())
+            counts.insert(counts.end(), {count.accepted, count.proposed});
+    }
     archive("counts", counts), archive("x", x);
     if constexpr (std::is_same_v<Archive, Loader>) {
-        require(x.size() == x_.size() && counts.size() == 2 * blocks_, ErrorKind::input,
+        require(x.size() == blocks_ * d_ * kScoreTile && counts.size() == 2 * blocks_, ErrorKind::input,
                 archive.file.source + ": the checkpoint is of another number of chains");
-        std::transform(x.begin(), x.end(), x_.begin(), [](double v) { return static_cast<float>(v); });
-        for (size_t b = 0; b < blocks_; ++b) counts_[b] = {counts[2 * b], counts[2 * b + 1]};
+        Array<float> states(blocks_, d_ * kScoreTile);
+        std::transform(x.begin(), x.end(), states.begin(), [](double v) { return static_cast<float>(v); });
+        moving_.set_states(std::move(states));
+        std::vector<MoveCount> moved;
+        for (size_t b = 0; b < blocks_; ++b) moved.push_back({counts[2 * b], counts[2 * b + 1]});
+        moving_.set_counts(moved);
     }
 }
 
-void Run::save_if_due(const Progress& progress) {
+template <class Chains> void Run<Chains>::save_if_due(const Progress& progress) {
     const bool stop = progress.interrupted();
     if (checkpoint_.enabled() && (stop || checkpoint_.due())) save();
     if (stop) progress.throw_interrupted();
 }
 
-void Run::save() {
+template <class Chains> void Run<Chains>::save() {
     output_.sync();
     output_.keep();
     Saver saver;
@@ -306,7 +268,7 @@ void Run::save() {
     checkpoint_.save(std::move(saver.file));
 }
 
-void Run::restore(const TensorFile& saved) {
+template <class Chains> void Run<Chains>::restore(const TensorFile& saved) {
     Loader loader{saved};
     transfer(loader);
     const bool sound = stage_ == Stage::burn_in || stage_ == Stage::draw ||
@@ -326,10 +288,10 @@ void Run::restore(const TensorFile& saved) {
     record_->total = saved.f64("record.total", record_->total.size());
 }
 
-McmcReport Run::report() {
+template <class Chains> McmcReport Run<Chains>::report() {
     McmcReport r;
     MoveCount count;
-    for (const MoveCount& c : counts_) count.accepted += c.accepted, count.proposed += c.proposed;
+    for (const MoveCount& c : moving_.counts()) count.accepted += c.accepted, count.proposed += c.proposed;
     r.acceptance =
         static_cast<double>(count.accepted) / static_cast<double>(std::max<std::uint64_t>(count.proposed, 1));
     r.chains = chains_, r.warmup = static_cast<int>(warmup_), r.thinning = static_cast<int>(thinning_);
@@ -360,7 +322,10 @@ McmcReport run_local_metropolis(const Context& context, const Target& target, co
     within(options.warmup == 0 || (options.warmup >= 64 && options.warmup <= 1 << 24), "warmup",
            "at least 64", options.warmup);
     within(options.thinning >= 0 && options.thinning <= 1 << 20, "thinning", "1 to 2^20", options.thinning);
-    return Run(context, target, tile, options, output)();
+    if constexpr (built_with_cuda)
+        if (context.device() == Device::cuda)
+            return Run<DeviceLocalChains>(context, target, tile, options, output)();
+    return Run<LocalChains>(context, target, tile, options, output)();
 }
 
 } // namespace dynkin

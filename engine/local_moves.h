@@ -5,33 +5,23 @@
 #include "model.h"
 #include "target.h"
 #include "tile.h"
+#include <array>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <vector>
 
 namespace dynkin {
+
+class EnergyLaw;
 
 /// How many proposals were accepted, and how many there were.
 struct MoveCount {
     std::uint64_t accepted = 0, proposed = 0;
 };
 
-/// States of 64 chains stand as x[site][chain].
-class LocalMoves {
-  public:
-    /// tile null: heat bath only.
-    LocalMoves(const Context& context, const Target& target, const Tile* tile);
-
-    std::size_t sites() const { return law_.lattice.sites(); }
-    std::size_t scratch() const;        ///< floats a thread
-    double box() const { return box_; } ///< states beyond have no way back
-    /// Iteration `step` of chains first .. first + 63; `sweep`: a heat bath over all sites in any case.
-    void advance(std::uint64_t seed, std::uint64_t first, std::uint32_t step, bool sweep, float* x,
-                 float* scratch, MoveCount& count) const;
-    /// U and the sum over edges of (x_i - x_j)^2 / 2 of each chain.
-    void energies(const float* x, double* energy, double* edges) const;
-
-  private:
+/// What moves consist of.
+struct LocalPlan {
     /// Sites of one number of edges, with a table of their law given the sum of their neighbours.
     struct Bath {
         int edges = 0;
@@ -40,30 +30,59 @@ class LocalMoves {
     struct Visit {
         std::size_t bath, place; ///< place: which target of the bath's table
     };
+    LatticeTarget law;
+    bool even = false;
+    double box = 0; ///< states beyond have no way back
+    std::vector<Bath> baths;
+    std::vector<Visit> all, walls; ///< in order; walls: those no tile reaches
+    std::optional<TileShape> shape;
+    std::vector<LevelTable> levels; ///< of the tile, the odd points last
+    std::vector<int> interior;
+    std::vector<std::pair<int, int>> tile_edges; ///< with an interior point
+
+    int site(const Visit& visit) const { return baths[visit.bath].table.targets()[visit.place]; }
+    const int* neighbours(const Visit& visit) const {
+        return baths[visit.bath].table.neighbours(visit.place);
+    }
+};
+
+/// States of 64 chains stand as x[site][chain].
+class LocalMoves {
+  public:
+    /// tile null: heat bath only. The target must outlive it.
+    LocalMoves(const Context& context, const Target& target, const Tile* tile);
+    ~LocalMoves();
+
+    const LocalPlan& plan() const { return plan_; }
+    std::size_t sites() const { return plan_.law.lattice.sites(); }
+    std::size_t scratch() const; ///< floats a thread
+    /// Iteration `step` of chains first .. first + 63; `sweep`: a heat bath over all sites in any case.
+    void advance(std::uint64_t seed, std::uint64_t first, std::uint32_t step, bool sweep, float* x,
+                 float* scratch, MoveCount& count) const;
+
+    static constexpr int lanes = 8;
+    /// Of eight chains: energy, mean over sites (its square for an even law), mean square, and the sum over
+    /// edges of (x_i - x_j)^2 / 2, by strands.h.
+    using Watched = std::array<std::array<double, lanes>, 4>;
+    /// x: the first of the eight.
+    void observe(const float* x, Watched& out) const;
+
+  private:
     double site_energy(double x) const;
     void choose_box();
     LevelTable bath_table(const Context& context, int edges, const Level& places) const;
     void make_baths(const Context& context);
     void make_tile(const Context& context, const Tile& tile);
-    void heat(std::uint64_t seed, std::uint64_t first, std::uint32_t step, const std::vector<Visit>& visits,
-              float* x, MoveCount& count) const;
+    void heat(std::uint64_t seed, std::uint64_t first, std::uint32_t step,
+              const std::vector<LocalPlan::Visit>& visits, float* x, MoveCount& count) const;
     void redraw(std::uint64_t seed, std::uint64_t first, std::uint32_t step, float* x, float* scratch,
                 MoveCount& count) const;
     void tile_energy(const float* x, double factor, double* sum) const;
 
     const kernels::TableKernels& kernels_;
     Isa isa_;
-    LatticeTarget law_;
-    bool even_;
-    double box_ = 0;
-    std::vector<Bath> baths_;
-    std::vector<Visit> all_, walls_; ///< walls_: those no tile reaches
-    std::optional<TileShape> shape_;
-    std::vector<LevelTable> levels_; ///< of the tile, the odd points last
-    std::vector<int> interior_;
-    std::vector<std::pair<int, int>> tile_edges_,
-        edges_; ///< of the tile with an interior point; of the lattice
-    std::vector<int> outer_;
+    LocalPlan plan_;
+    std::unique_ptr<const EnergyLaw> energy_;
 };
 
 } // namespace dynkin

@@ -348,16 +348,16 @@ class Sampling::Engine {
         place_levels();
     }
 
-    /// Where each level is drawn: exact ones by the CPU, the others by the device if it can hold them.
+    /// All levels on the device, if it can hold them, else on the CPU.
     void place_levels() {
         std::vector<DeviceLevel> sources;
         for (size_t k = 0; k < tables_.size(); ++k)
-            sources.push_back(
-                {&model_.levels[k], tables_[k] ? &*tables_[k] : nullptr, exact_ && exact_->draws(k)});
+            sources.push_back({&model_.levels[k], tables_[k] ? &*tables_[k] : nullptr,
+                               exact_ && exact_->draws(k) ? &*exact_ : nullptr, k});
         device_levels_ = levels_on_device<float>(context_, sources, model_.dimension(), options_.steps);
         for (const DeviceLevel& source : sources) {
             levels_.emplace_back();
-            if (device_levels_ || source.table || source.left_out) continue;
+            if (device_levels_ || source.table || source.exact) continue;
             levels_.back().emplace(context_, *source.level, options_.steps);
             scratch_ = std::max(scratch_, levels_.back()->scratch());
         }
@@ -366,7 +366,6 @@ class Sampling::Engine {
     void use_exact_levels() {
         require(options_.target != nullptr, ErrorKind::usage, "sample: exact last levels need the target");
         exact_.emplace(context_, *options_.target, model_, options_.exact_stages);
-        scratch_ = std::max(scratch_, exact_->scratch());
     }
 
     SampleReport run(size_t first, size_t count, const SampleSink& sink) {
@@ -403,25 +402,18 @@ class Sampling::Engine {
     int steps() const { return options_.steps ? options_.steps : model_.default_steps; }
     size_t runaways() const { return flagged_ + (block_ ? block_->runaways() : 0); }
 
-    /// All levels one after another: on the device those that it has the laws of.
     void draw_levels(Batch& batch) {
-        const size_t levels = levels_.size();
-        const auto on_device = [&](size_t k) { return device_levels_ && !(exact_ && exact_->draws(k)); };
-        for (size_t first = 0, last = 0; first < levels; first = last) {
-            while (last < levels && on_device(last) == on_device(first)) ++last;
-            if (on_device(first)) {
-                if constexpr (built_with_cuda)
-                    device_levels_->draw(first, last, options_.seed, batch.first, batch.tiles(),
-                                         batch.x.data(), batch.log_density.data());
-            } else
-                draw_levels(batch, first, last);
-            if (progress_.interrupted()) progress_.throw_interrupted();
-        }
+        if (!device_levels_)
+            draw_levels_here(batch);
+        else if constexpr (built_with_cuda)
+            device_levels_->draw(0, levels_.size(), options_.seed, batch.first, batch.tiles(), batch.x.data(),
+                                 batch.log_density.data());
+        if (progress_.interrupted()) progress_.throw_interrupted();
         progress_.set(batch.first + batch.count);
     }
 
-    /// Levels on the CPU, each tile by itself.
-    void draw_levels(Batch& batch, size_t first_level, size_t last_level) {
+    /// On the CPU, each tile by itself.
+    void draw_levels_here(Batch& batch) {
         Array<double> space(static_cast<size_t>(context_.threads()), scratch_ / sizeof(double));
         std::atomic<size_t> done{0};
         parallel_for(context_.threads(), batch.tiles(), [&](size_t tile, size_t thread) {
@@ -429,9 +421,9 @@ class Sampling::Engine {
             double* log_q = batch.log_density.size() ? batch.log_density.row(tile) : nullptr;
             const std::uint64_t first = batch.first + tile * kScoreTile;
             std::byte* const work = reinterpret_cast<std::byte*>(space.row(thread));
-            for (size_t k = first_level; k < last_level; ++k) {
+            for (size_t k = 0; k < levels_.size(); ++k) {
                 if (exact_ && exact_->draws(k))
-                    exact_->draw(k, options_.seed, first, batch.x.row(tile), log_q, work);
+                    exact_->draw(k, options_.seed, first, batch.x.row(tile), log_q);
                 else if (tables_[k])
                     tables_[k]->draw({options_.seed, Stream::table_draw, first, 0, 0}, batch.x.row(tile),
                                      log_q);
@@ -439,7 +431,7 @@ class Sampling::Engine {
                     levels_[k]->draw(options_.seed, first, batch.x.row(tile), log_q, work);
             }
             done += kScoreTile;
-            if (thread == 0 && last_level == levels_.size()) progress_.set(batch.first + done);
+            if (thread == 0) progress_.set(batch.first + done);
         });
     }
 

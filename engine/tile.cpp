@@ -124,10 +124,4 @@ int tile_origins(int sites, int side, Boundary boundary) {
     return std::max(0, std::min(side, sites + 2 * walls - side));
 }
 
-TileRow tile_row(int sites, int side, Boundary boundary, int origin) {
-    if (boundary == Boundary::periodic) return {origin, sites / side};
-    const int walls = boundary == Boundary::zero ? 1 : 0;
-    return {origin - walls, (sites - 1 + 2 * walls - origin) / side};
-}
-
 } // namespace dynkin

@@ -28,12 +28,7 @@ class TileShape {
 /// of those before it. Training rows are of points of the tile.
 std::vector<LevelPlan> tile_levels(const TileShape& shape);
 
-/// Tiles along one axis of n sites at an origin: how many, and from where. Periodic: origins 0 .. n - 1.
-/// Otherwise those between the walls; a zero boundary has its zeros at -1 and n.
-struct TileRow {
-    int first = 0, count = 0;
-};
+/// Origins of the tiles along one axis (kernels::tiles_along); 0: no room.
 int tile_origins(int sites, int side, Boundary boundary);
-TileRow tile_row(int sites, int side, Boundary boundary, int origin);
 
 } // namespace dynkin

@@ -1,8 +1,10 @@
-// table_simd.cpp - the host loops of table.h for one SIMD level.
+// table_simd.cpp - the host loops of table.h for one SIMD level; compiled without contraction
+// (table_formulas.h).
 #include "elementary.h"
 #include "philox.h"
 #include "simd.h"
 #include "table.h"
+#include "table_formulas.h"
 
 namespace dynkin::kernels {
 namespace DYNKIN_ISA {
@@ -17,70 +19,70 @@ Ints load_ints(const std::int32_t* p) {
     std::memcpy(&v, p, sizeof v);
     return v;
 }
-Ints lookup_ints(const std::int32_t* table, Ints index) {
-#if defined(__AVX512F__)
-    return __builtin_bit_cast(Ints,
-                              _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), 0xffff,
-                                                          __builtin_bit_cast(__m512i, index), table, 4));
-#elif defined(__AVX2__)
-    return __builtin_bit_cast(Ints, _mm256_i32gather_epi32(table, __builtin_bit_cast(__m256i, index), 4));
-#else
-    Ints v;
-    for (int lane = 0; lane < kWidth; ++lane) v[lane] = table[index[lane]];
-    return v;
-#endif
-}
-Floats to_floats(Ints v) { return __builtin_convertvector(v, Floats); }
-Ints to_ints(Floats v) { return __builtin_convertvector(v, Ints); } // towards zero
-Floats square_root(Floats v) {
-    for (int lane = 0; lane < kWidth; ++lane) v[lane] = std::sqrt(v[lane]);
-    return v;
-}
-Floats at_least(Floats v, float bound) { return v > broadcast(bound) ? v : broadcast(bound); }
-Floats at_most(Floats v, float bound) { return v < broadcast(bound) ? v : broadcast(bound); }
 
-/// sum_g c_g (sum_e w_e x_e)^power for the lanes from p.
-Floats descriptor(const LawTable& table, const LawTable::Axis& axis, const float* x, const int* neighbours) {
-    Floats value = {};
-    for (int g = axis.first; g < axis.last; ++g) {
-        const auto& group = table.groups.data()[g];
-        Floats sum = {};
-        for (int e = group.first; e < group.last; ++e) {
-            const auto& entry = table.entries.data()[e];
-            const int at = neighbours[entry.slot];
-            if (at >= 0) sum += entry.weight * load(x + at * kTile);
-        }
-        Floats product = group.coefficient * sum;
-        for (int m = 1; m < axis.power; ++m) product *= sum;
-        value += product;
+/// As many particles as a vector has lanes.
+struct Lanes {
+    using Floats = Vector<float>;
+    using Ints = Index<float>;
+    static Floats all(float x) { return broadcast(x); }
+    static Floats load(const float* p) { return DYNKIN_ISA::load(p); }
+    static Floats fused(Floats a, Floats b, Floats c) {
+#if defined(__AVX512F__)
+        return _mm512_fmadd_ps(a, b, c);
+#elif defined(__FMA__)
+        return _mm256_fmadd_ps(a, b, c);
+#else
+        return a * b + c;
+#endif
     }
-    return value;
-}
+    static Floats lookup(const float* table, Ints index) { return DYNKIN_ISA::lookup(table, index); }
+    static Ints lookup(const std::int32_t* table, Ints index) {
+#if defined(__AVX512F__)
+        return __builtin_bit_cast(Ints,
+                                  _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), 0xffff,
+                                                              __builtin_bit_cast(__m512i, index), table, 4));
+#elif defined(__AVX2__)
+        return __builtin_bit_cast(Ints, _mm256_i32gather_epi32(table, __builtin_bit_cast(__m256i, index), 4));
+#else
+        Ints v;
+        for (int lane = 0; lane < kWidth; ++lane) v[lane] = table[index[lane]];
+        return v;
+#endif
+    }
+    static Floats to_floats(Ints v) { return __builtin_convertvector(v, Floats); }
+    static Ints to_ints(Floats v) { return __builtin_convertvector(v, Ints); } // towards zero
+    static Floats root(Floats v) {
+        for (int lane = 0; lane < kWidth; ++lane) v[lane] = std::sqrt(v[lane]);
+        return v;
+    }
+    static Floats at_least(Floats v, float bound) { return v > broadcast(bound) ? v : broadcast(bound); }
+    static Floats at_most(Floats v, float bound) { return v < broadcast(bound) ? v : broadcast(bound); }
+    static Ints if_at_most(Ints v, Ints bound, int then) { return (v <= bound) & then; }
+    static Ints half_difference(Ints high, Ints low) { return ((high - low) >> 1) & 0x7fffffff; }
+    static Floats if_between(Floats v, float low, float high, Floats then) {
+        const Ints inside = (v >= broadcast(low)) & (v <= broadcast(high));
+        return inside ? then : Floats{};
+    }
+};
+using Formulas = TableFormulas<Lanes>;
 
 void describe(const LawTable& table, const float* x, const int* neighbours, TableConditions& out) {
-    const LawTable::Entry* const first = table.predictor.data();
-    const LawTable::Entry* const last = first + table.predictor.size();
-    const int axes = static_cast<int>(table.axes.size());
+    const LawTable::Entry* const entries = table.entries.data();
+    const int axes = static_cast<int>(table.axes.size()),
+              predictor = static_cast<int>(table.predictor.size());
     for (int p = 0; p < kTile; p += kWidth) {
-        Floats linear = {};
-        for (const LawTable::Entry* e = first; e != last; ++e) {
-            const int at = neighbours[e->slot];
-            if (at >= 0) linear += e->weight * load(x + at * kTile + p);
-        }
+        const Floats linear =
+            Formulas::weighted(table.predictor.data(), 0, predictor, x + p, kTile, neighbours);
         store(out.mean + p, table.intercept + linear);
         Ints row = {};
         for (int k = 0; k < 2; ++k) {
             Floats fraction = {};
             if (k < axes) {
                 const LawTable::Axis& axis = table.axes.data()[k];
-                const Floats value = axis.predictor ? linear : descriptor(table, axis, x + p, neighbours);
-                const float top = static_cast<float>(axis.rows - 1);
-                Floats share = at_most(at_least((value - axis.offset) * axis.inverse, 0.0f), 1.0f);
-                if (axis.power == 2) share = square_root(share);
-                const Floats at = share * top;
-                const Ints below = to_ints(at_most(at, top - 0.5f));
-                fraction = at - to_floats(below);
-                row += below * axis.stride;
+                const Floats value = axis.predictor ? linear
+                                                    : Formulas::descriptor(entries, table.groups.data(), axis,
+                                                                           x + p, kTile, neighbours);
+                Formulas::place(axis, value, row, fraction);
             }
             store(out.fraction[k] + p, fraction);
         }
@@ -100,70 +102,33 @@ void words(std::uint64_t seed, std::uint32_t stream, std::uint64_t first, std::u
 Floats uniforms(const std::uint32_t* w) { // 23 bits
     Ints bits;
     std::memcpy(&bits, w, sizeof bits);
-    return (to_floats((bits >> 9) & 0x7fffff) + 0.5f) * 0x1p-23f;
+    return (Lanes::to_floats((bits >> 9) & 0x7fffff) + 0.5f) * 0x1p-23f;
 }
 
 void draw(const LawTable& table, const TableConditions& given, const std::uint32_t* words, float* x) {
     const int axes = static_cast<int>(table.axes.size());
-    const std::int32_t* const cumulative = table.cumulative.data();
-    const float* const density = table.density.data();
     for (int p = 0; p < kTile; p += kWidth) {
-        Ints row = load_ints(given.row + p);
+        Ints row = load_ints(given.row + p), word;
         for (int k = 0; k < axes; ++k)
             row += (uniforms(words + (k + 1) * kTile + p) < load(given.fraction[k] + p)) &
                    table.axes.data()[k].stride;
-        const Ints start = row * kTableStride;
-        Ints wanted;
-        std::memcpy(&wanted, words + p, sizeof wanted);
-        wanted ^= static_cast<std::int32_t>(0x80000000u);
-        Ints cell = start;
-#pragma GCC unroll 8
-        for (int half = kTableCells / 2; half > 0; half /= 2)
-            cell += (lookup_ints(cumulative + half, cell) <= wanted) & half;
-        const Ints low = lookup_ints(cumulative, cell), high = lookup_ints(cumulative + 1, cell);
-        // Halved, since a cell may hold more than 2^31.
-        const Floats below = to_floats(((wanted - low) >> 1) & 0x7fffffff) + 0.25f,
-                     mass = to_floats(((high - low) >> 1) & 0x7fffffff) + 0.5f;
-        const Floats share = at_most(below / mass, 1.0f);
-        const Floats a = lookup(density, cell), b = lookup(density + 1, cell);
-        const Floats root = square_root(a * a + share * (b * b - a * a));
-        const Floats s = at_most(share * (a + b) / (a + root + 1e-30f), 1.0f);
-        const Floats z = table.lo + table.h * (to_floats(cell - start) + s);
-        store(x + p, load(given.mean + p) + table.scale * z);
+        std::memcpy(&word, words + p, sizeof word);
+        const Floats z =
+            Formulas::invert(table.density.data(), table.cumulative.data(), table.h, table.lo, row, word);
+        store(x + p, Lanes::fused(broadcast(table.scale), z, load(given.mean + p)));
     }
 }
 
 void density(const LawTable& table, const TableConditions& given, const float* x, double* product) {
     const int axes = static_cast<int>(table.axes.size());
-    const float* const nodes = table.density.data();
-    const float inverse_scale = 1 / table.scale, inverse_h = 1 / table.h;
+    int strides[2] = {0, 0};
+    for (int k = 0; k < axes; ++k) strides[k] = table.axes.data()[k].stride * kTableStride;
     for (int p = 0; p < kTile; p += kWidth) {
-        const Floats at = ((load(x + p) - load(given.mean + p)) * inverse_scale - table.lo) * inverse_h;
-        // What was drawn at an end may come back beside it, by rounding.
-        const float margin = 1e-3f, top = static_cast<float>(kTableCells);
-        const Ints inside = (at >= broadcast(-margin)) & (at <= broadcast(top + margin));
-        const Floats place = at_most(at_least(at, 0.0f), top);
-        const Ints cell = to_ints(at_most(place, top - 0.5f));
-        const Floats s = place - to_floats(cell);
-        const Ints index = load_ints(given.row + p) * kTableStride + cell;
-        const auto value = [&](int offset) {
-            const Floats a = lookup(nodes + offset, index), b = lookup(nodes + offset + 1, index);
-            return a + s * (b - a);
-        };
-        Floats q = value(0);
-        if (axes > 0) {
-            const int first = table.axes.data()[0].stride * kTableStride;
-            const Floats f = load(given.fraction[0] + p);
-            q += f * (value(first) - q);
-            if (axes > 1) {
-                const int second = table.axes.data()[1].stride * kTableStride;
-                Floats other = value(second);
-                other += f * (value(first + second) - other);
-                q += load(given.fraction[1] + p) * (other - q);
-            }
-        }
-        q *= inverse_scale;
-        q = inside ? q : Floats{};
+        const TableGiven<Lanes> here{load(given.mean + p),
+                                     load_ints(given.row + p),
+                                     {load(given.fraction[0] + p), load(given.fraction[1] + p)}};
+        const Floats q = Formulas::density(table.density.data(), table.scale, table.h, table.lo, axes,
+                                           strides, here, load(x + p));
         for (int lane = 0; lane < kWidth; ++lane) product[p + lane] *= static_cast<double>(q[lane]);
     }
 }

@@ -50,6 +50,13 @@ TEST_F(OnEmulator, GinzburgLandauChainOf16Sites) {
          {path("t.npy")});
 
     both({"draw", target, "-n", "300", "-o", path("e.npy"), "--sampler", "exact"}, {path("e.npy")});
+    both({"draw", target, "-n", "300", "-o", path("h.npy"), "--sampler", "heatbath", "--chains", "64",
+          "--warmup", "64", "--thinning", "3", "--allow-unconverged"},
+         {path("h.npy"), path("h.npy") + ".json"});
+    succeed({"fit", train, "--target", target, "-o", path("tile.dynkin"), "--tile", "4", "--quiet"});
+    both({"draw", target, "-n", "300", "-o", path("m.npy"), "--sampler", "model", "--model",
+          path("tile.dynkin"), "--chains", "64", "--warmup", "64", "--thinning", "2", "--allow-unconverged"},
+         {path("m.npy"), path("m.npy") + ".json"});
 
     std::vector<double> log_q(2000, -3.0); // any numbers: weights are arithmetic
     for (std::size_t n = 0; n < log_q.size(); ++n) log_q[n] += std::sin(static_cast<double>(n));
@@ -98,6 +105,9 @@ TEST_P(OnBothDevices, ThePipelineAgrees) {
             if (method == "ode") sample.insert(sample.end(), {"--log-density", path(name + "q")});
             on(sample);
         }
+        if (structure == "all")
+            on({"sample", model, "-n", "500", "-o", path(name + "exact"), "--method", "ode", "--log-density",
+                path(name + "exactq"), "--exact-last", "all", "--target", target});
         on({"density", model, path("cpuode"), "-o", path(name + "density")});
         if (structure == "flat")
             on({"score", model, path("cpuode"), "-t", "0.1", "-o", path(name + "score")});
@@ -112,6 +122,9 @@ TEST_P(OnBothDevices, ThePipelineAgrees) {
     EXPECT_LE(difference(path("cpudensity"), path("cudadensity")), 1e-7);
     if (structure == "flat") {
         EXPECT_LE(difference(path("cpuscore"), path("cudascore")), 1e-4);
+    } else {
+        EXPECT_LE(difference(path("cpuexact"), path("cudaexact")), 1e-3);
+        EXPECT_LE(difference(path("cpuexactq"), path("cudaexactq")), 1e-3);
     }
 }
 
@@ -171,9 +184,9 @@ TEST_F(OnEmulator, AnInterruptedDrawGoesOn) {
 }
 
 TEST_F(OnEmulator, SamplersOfTheCpuRefuseTheDevice) {
-    const Outcome outcome = run({"draw", chain_target(), "-n", "10", "-o", path("x.npy"), "--sampler",
-                                 "heatbath", "--device", "cuda"},
-                                emulated());
+    write_bytes(path("gaussian.toml"), "[target]\nkind = \"gaussian\"\nmean = [0]\ncovariance = [[1]]\n");
+    const Outcome outcome =
+        run({"draw", path("gaussian.toml"), "-n", "10", "-o", path("x.npy"), "--device", "cuda"}, emulated());
     EXPECT_EQ(outcome.exit_code, 2) << outcome.err;
     EXPECT_NE(outcome.err.find("CPU"), std::string::npos) << outcome.err;
 }
