@@ -329,7 +329,7 @@ void add_common_flags(CLI::App& command, Common& common, bool resumable) {
         ->group(group);
 }
 
-Context make_context(const Common& common, Runs runs) {
+ContextOptions context_options(const Common& common, Runs runs) {
     ContextOptions options;
     options.device = common.device == "cpu"    ? Device::cpu
                      : common.device == "cuda" ? Device::cuda
@@ -343,8 +343,12 @@ Context make_context(const Common& common, Runs runs) {
     options.threads = common.threads;
     if (!common.quiet) options.progress = ProgressPrinter(stderr_is_terminal());
     options.interrupt_signal = &interrupt_signal;
+    return options;
+}
+
+Context make_context(const Common& common, Runs runs) {
     install_handlers();
-    Context context(std::move(options));
+    Context context(context_options(common, runs));
     require(runs == Runs::on_cpu_or_device || context.device() == Device::cpu, ErrorKind::usage,
             "device: this command runs on the CPU only, expected cpu or auto, got cuda");
     if (!common.quiet && !context.device_notice().empty())
@@ -372,12 +376,16 @@ void Result::stage(const char* name) {
     started_ = Clock::now();
 }
 
-void Result::print() {
+Json Result::json() {
     end_stage();
-    if (as_json_) {
-        json_["seconds"] = seconds_;
-        return write_stdout(json_.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
-    }
+    Json all = json_;
+    all["seconds"] = seconds_;
+    return all;
+}
+
+void Result::print() {
+    if (as_json_) return write_stdout(json().dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+    end_stage();
     Json figures = json_;
     for (const char* key : {"command", "version", "seed", "threads", "isa"}) figures.erase(key);
     if (figures["device"] == "cpu") figures.erase("device");

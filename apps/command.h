@@ -43,6 +43,8 @@ enum class Runs { on_cpu, on_cpu_or_device };
 /// Progress bar on stderr when it is a terminal, a line every ten seconds otherwise, nothing with --quiet;
 /// SIGINT and SIGTERM set its interrupt signal. A second SIGINT ends the process at once (code 130).
 Context make_context(const Common& common, Runs runs = Runs::on_cpu);
+/// What it makes the context from, for commands that need several.
+ContextOptions context_options(const Common& common, Runs runs);
 
 /// Collects the figures of a run; prints them as aligned text (`name  value`; the device too when it is not
 /// the CPU) or, with --json, as one JSON object with command, version, seed, device, threads, isa, the
@@ -53,7 +55,8 @@ class Result {
     /// A figure: number, text, list or object. In text, objects become `name.key`, and a figure `x` with a
     /// figure `x_floor` beside it becomes one line of a table with the columns figure, value, floor.
     nlohmann::ordered_json& operator[](const char* key) { return json_[key]; }
-    void stage(const char* name); ///< starts timing a stage; ends the one before
+    void stage(const char* name);  ///< starts timing a stage; ends the one before
+    nlohmann::ordered_json json(); ///< of what --json prints; ends the stage
     /// To stdout, once, last. Throws Error(io) when stdout is closed or full.
     void print();
 
@@ -106,5 +109,6 @@ Command evaluate_command(CLI::App& parent);
 Command score_command(CLI::App& parent);
 Command density_command(CLI::App& parent);
 Command info_command(CLI::App& parent);
+Command bench_command(CLI::App& parent);
 
 } // namespace dynkin::app

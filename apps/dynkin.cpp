@@ -96,7 +96,7 @@ int run(int argc, char** argv) {
     program.require_subcommand(1);
     std::vector<Command> commands;
     for (const auto make : {draw_command, fit_command, sample_command, weigh_command, evaluate_command,
-                            score_command, density_command, info_command})
+                            score_command, density_command, info_command, bench_command})
         commands.push_back(make(program));
     for (const Command& command : commands) require_plain_numbers(*command.app);
     try {

@@ -1,5 +1,6 @@
 // device_block.cpp - the probability-flow ODE of one block on the device, and what else goes chunk by chunk.
 #include "device_block.h"
+#include "../kernels/device_times.h"
 #include "device_chunks.h"
 #include "reach.h"
 #include "stationary.h"
@@ -97,7 +98,8 @@ template <class T> void DeviceFlow<T>::step(size_t from, size_t to, size_t rows,
     score_.gradient(from, z, rows, update);
     update.use = cuda::ScoreUse::correct, update.laplacian = second;
     score_.gradient(to, trial, rows, update);
-    cuda::add_flow(device_.compute_stream(), shape(), rows, dt, first, second, log_q);
+    timed(device_, "step.flow",
+          [&] { cuda::add_flow(device_.compute_stream(), shape(), rows, dt, first, second, log_q); });
 }
 
 template <class T> void DeviceFlow<T>::run(bool forwards, size_t rows, double* log_q) {

@@ -1,4 +1,5 @@
 // device_diffusion.cpp - the reverse SDE of one block on the device.
+#include "../kernels/device_times.h"
 #include "device_block.h"
 #include "device_chunks.h"
 #include "parallel.h"
@@ -86,8 +87,11 @@ void DeviceDiffusion::step(size_t k, std::uint64_t first, size_t count) {
         update.step = static_cast<float>(dt), update.z = z;
         update.use = cuda::ScoreUse::drift;
         score_.gradient(k, z, rows, update);
-        cuda::reference_step(stream, steps_.shape(),
-                             {seed_, first + c * chunk, static_cast<std::uint32_t>(k)}, transition, rows, z);
+        timed(device_, "step.transition", [&] {
+            cuda::reference_step(stream, steps_.shape(),
+                                 {seed_, first + c * chunk, static_cast<std::uint32_t>(k)}, transition, rows,
+                                 z);
+        });
         update.use = cuda::ScoreUse::project;
         update.lo = bounds_.data() + (k - 1) * 2 * sites, update.hi = update.lo + sites;
         update.projected = projected_.data() + c * chunk, update.used = used;

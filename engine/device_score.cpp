@@ -1,5 +1,6 @@
 // device_score.cpp - the coefficients in the layout of the device's kernels, and the order of their launches.
 #include "device_score.h"
+#include "../kernels/device_times.h"
 #include "error.h"
 #include <algorithm>
 #include <bit>
@@ -148,17 +149,20 @@ void DeviceScore<T>::gradient(size_t time, const T* x, size_t rows, const cuda::
     const size_t sites = static_cast<size_t>(layout.sites);
     const cuda::ScoreTime<T> at{single_.data() + time * sites * static_cast<size_t>(layout.degree),
                                 rows_.data() + time * row_bytes_};
-    cuda::score_functions(stream, shape_, at, values_, x, rows, update.laplacian != nullptr);
-    for (size_t k = 0; k < layout.dense.size(); ++k) { // sorted by a
-        const auto& [a, b] = layout.dense[k];
-        const bool add = k > 0 && layout.dense[k - 1].a == a;
-        const size_t to = static_cast<size_t>(dense_of_[static_cast<size_t>(a - 1)]);
-        cuda::dense_product(device_.libraries(), layout.sites, shape_.chunk,
-                            dense_.data() + (time * layout.dense.size() + k) * sites * sites,
-                            values_.phi + static_cast<size_t>(b - 1) * numbers_, add,
-                            values_.dense + to * numbers_);
-    }
-    cuda::score_sites(stream, shape_, at, values_, x, rows, update);
+    timed(device_, "score.functions",
+          [&] { cuda::score_functions(stream, shape_, at, values_, x, rows, update.laplacian != nullptr); });
+    timed(device_, "score.matrices", [&] {
+        for (size_t k = 0; k < layout.dense.size(); ++k) { // sorted by a
+            const auto& [a, b] = layout.dense[k];
+            const bool add = k > 0 && layout.dense[k - 1].a == a;
+            const size_t to = static_cast<size_t>(dense_of_[static_cast<size_t>(a - 1)]);
+            cuda::dense_product(device_.libraries(), layout.sites, shape_.chunk,
+                                dense_.data() + (time * layout.dense.size() + k) * sites * sites,
+                                values_.phi + static_cast<size_t>(b - 1) * numbers_, add,
+                                values_.dense + to * numbers_);
+        }
+    });
+    timed(device_, "score.sites", [&] { cuda::score_sites(stream, shape_, at, values_, x, rows, update); });
 }
 
 template class DeviceScore<float>;

@@ -1,6 +1,7 @@
 // energy_device.cpp - uploads laws; streams rows of the host through the device in parts, two of them in
 // flight.
 #include "energy_device.h"
+#include "kernels/device_times.h"
 #include <algorithm>
 #include <span>
 #include <variant>
@@ -104,8 +105,10 @@ class DeviceEnergy {
         part.uploaded.record(device_.copy_stream());
         const DeviceStream stream = device_.compute_stream();
         part.uploaded.hold_up(stream);
-        cuda::energy_gradient(stream, law_.view(), count, part.rows.data(), part.energies.data(),
-                              with_gradients ? part.gradients.data() : nullptr);
+        timed(device_, "energy", [&] {
+            cuda::energy_gradient(stream, law_.view(), count, part.rows.data(), part.energies.data(),
+                                  with_gradients ? part.gradients.data() : nullptr);
+        });
         part.energies.download(stream, part.energies_out.span().first(count));
         if (with_gradients) part.gradients.download(stream, part.gradients_out.span().first(count * d_));
         part.done.record(stream);

@@ -89,4 +89,38 @@ void ScoreSystem::gram(std::span<const double> moments, double t, Array<double>&
     }
 }
 
+double ScoreSystem::gram_operations() const {
+    const int degrees = plan_.top_degree() + 1;
+    const auto counts = [](double x) { return std::abs(x) > kernels::negligible_product; };
+    double total = 0;
+    for (int i = 0; i < set_.sites; ++i) {
+        const auto& features = plan_.features(i);
+        const auto& active = active_[static_cast<size_t>(i)];
+        const ProductTables& table =
+            tables_[static_cast<size_t>(reference_.family_of[static_cast<size_t>(i)])];
+        for (size_t u = 0; u < active.size(); ++u)
+            for (size_t v = 0; v <= u; ++v) {
+                const Feature &fp = features[static_cast<size_t>(active[u].feature)],
+                              &fq = features[static_cast<size_t>(active[v].feature)];
+                const int parity = (active[u].a + active[v].a) % 2;
+                if (set_.even && (parity + fp.b + fq.b) % 2) continue;
+                if (fp.j < 0 || fp.j != fq.j) { // a sum over r: two products and a sum
+                    const int* slot = plan_.triple_place(i, active[u].feature, active[v].feature).slot;
+                    total += 3.0 * static_cast<double>(std::count_if(slot, slot + degrees,
+                                                                     [](int place) { return place >= 0; }));
+                    continue;
+                }
+                const double* g = table.gradients(active[u].a, active[v].a);
+                const double* a =
+                    tables_[static_cast<size_t>(reference_.family_of[static_cast<size_t>(fp.j)])].products(
+                        fp.b, fq.b);
+                double inner[2] = {}; // degrees r of each parity
+                for (int r = 0; r < degrees; ++r) inner[r % 2] += counts(g[r]);
+                for (int s = 0; s < degrees; ++s)
+                    if (counts(a[s])) total += 3 + 3 * (set_.even ? inner[s % 2] : inner[0] + inner[1]);
+            }
+    }
+    return total;
+}
+
 } // namespace dynkin

@@ -26,6 +26,8 @@ class ScoreSystem {
     /// Lower triangle of A(t) into `a` (K x K, row-major; the rest is 0). Cost: sum over sites of (terms
     /// there)^2 R / 2.
     void gram(std::span<const double> moments, double t, Array<double>& a) const;
+    /// Operations of one gram(), of its sums over degrees alone: what the bench counts.
+    double gram_operations() const;
     /// b(t) from means().
     std::vector<double> right_side(std::span<const double> means, double t) const;
 

@@ -1,5 +1,6 @@
 // gram_device.cpp - the lists that the device assembles Gram matrices from.
 #include "gram_device.h"
+#include "../kernels/device_times.h"
 #include <algorithm>
 #include <cmath>
 
@@ -120,12 +121,14 @@ void DeviceScoreSystem::gram(const DeviceArray<double>& moments, std::span<const
     }
     reserve(times.size());
     decays_.upload(device_.compute_stream(), decays);
-    cuda::fill_zero(device_.compute_stream(), a, times.size() * size() * size() * sizeof(double));
     const cuda::GramTables tables{entries_.data(),  entries_.size(), parts_.data(),
                                   pairs_.data(),    slots_.data(),   gradients_.data(),
                                   products_.data(), degrees_,        system_.set_.even};
-    cuda::gram_matrices(device_.compute_stream(), tables, moments.data(), decays_.data(), decay_count(),
-                        times.size(), size(), a);
+    timed(device_, "gram", [&] {
+        cuda::fill_zero(device_.compute_stream(), a, times.size() * size() * size() * sizeof(double));
+        cuda::gram_matrices(device_.compute_stream(), tables, moments.data(), decays_.data(), decay_count(),
+                            times.size(), size(), a);
+    });
 }
 
 } // namespace dynkin

@@ -1,5 +1,6 @@
 #include "levels_device.h"
 #include "../kernels/conditional_cuda.h"
+#include "../kernels/device_times.h"
 #include "../kernels/exact_cuda.h"
 #include "../kernels/table_cuda.h"
 #include "conditions_device.h"
@@ -356,9 +357,13 @@ template <class T> void DeviceLevels<T>::draw(size_t first_level, size_t last_le
                     return;
                 }
             }
-            cuda::describe_conditions(stream, law.conditions.view, work);
-            cuda::start_flow(stream, law.reference.view, seed, sample, work);
-            cuda::generate_flow(stream, law.flow.view, law.warps, work);
+            DeviceState& device = context_.device_state();
+            timed(device, "conditional.describe", [&] {
+                cuda::describe_conditions(stream, law.conditions.view, work);
+                cuda::start_flow(stream, law.reference.view, seed, sample, work);
+            });
+            timed(device, "conditional.flow",
+                  [&] { cuda::generate_flow(stream, law.flow.view, law.warps, work); });
             if (log_q) cuda::add_parts(stream, work.targets, work.particles(), work.part, log_q);
         });
 }

@@ -1,5 +1,6 @@
 // mcmc_device.cpp - walkers on the device: transfers around the launches of kernels/hmc.h.
 #include "mcmc_device.h"
+#include "../kernels/device_times.h"
 #include <algorithm>
 #include <omp.h>
 
@@ -162,8 +163,9 @@ const HmcLevel* DeviceChains::upload(const std::vector<HmcLevel>& levels) {
 
 void DeviceChains::advance(const std::vector<HmcLevel>& levels, const HmcSpan& span) {
     const HmcLevel* level = upload(levels);
-    move_along(
-        [&](const Batch& batch) { cuda::hmc_advance(stream_, law_.view(), level, span, walkers(batch)); });
+    move_along([&](const Batch& batch) {
+        timed(device_, "hmc", [&] { cuda::hmc_advance(stream_, law_.view(), level, span, walkers(batch)); });
+    });
 }
 
 void DeviceChains::variances(double* mean, double* square) {

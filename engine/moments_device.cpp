@@ -1,6 +1,7 @@
 // moments_device.cpp - the moment pass on the device: what its blocks compute, its memory, and the stream of
 // rows.
 #include "moments_device.h"
+#include "../kernels/device_times.h"
 #include "../kernels/moments_cuda.h"
 #include "error.h"
 #include "piecewise.h"
@@ -252,13 +253,18 @@ template <class T> class DevicePass {
         buffer.copied.hold_up(device_.compute_stream());
         const cuda::MomentBatch batch{count,
                                       static_cast<int>(next_row_ / cuda::unit_rows % cuda::slab_units)};
-        cuda::evaluate_functions(device_.compute_stream(),
-                                 cuda::MomentEvaluation<T>{batch, static_cast<int>(sites_), top_, functions_,
-                                                           reference_.families(), reference_.family_of(),
-                                                           buffer.z.data(), table_.data()});
+        timed(device_, "moments.functions", [&] {
+            cuda::evaluate_functions(device_.compute_stream(),
+                                     cuda::MomentEvaluation<T>{batch, static_cast<int>(sites_), top_,
+                                                               functions_, reference_.families(),
+                                                               reference_.family_of(), buffer.z.data(),
+                                                               table_.data()});
+        });
         buffer.evaluated.record(device_.compute_stream());
-        items_.accumulate(device_.compute_stream(), static_cast<const T*>(table_.data()), functions_, batch,
-                          {train_.size(), train_.data(), test_.data(), partial_.data()});
+        timed(device_, "moments.products", [&] {
+            items_.accumulate(device_.compute_stream(), static_cast<const T*>(table_.data()), functions_,
+                              batch, {train_.size(), train_.data(), test_.data(), partial_.data()});
+        });
     }
 
     /// Brings the sums up to next_row_ to the host and shows them to the caller.

@@ -1,5 +1,6 @@
 // solve_device.cpp - many regularised systems on the device: factors, raised ridges, solutions, conditions.
 #include "solve_device.h"
+#include "../kernels/device_times.h"
 #include <algorithm>
 #include <cmath>
 #include <lapacke.h>
@@ -46,15 +47,17 @@ std::vector<int> DeviceSolver::try_factorise(const double* a, const std::vector<
     std::vector<cuda::RidgeSystem> systems;
     for (const int number : numbers) systems.push_back({number, status[static_cast<size_t>(number)].ridge});
     systems_.upload(device_.compute_stream(), systems);
-    cuda::scaled_systems(device_.compute_stream(), systems_.data(), systems.size(), size_, a,
-                         scale_on_device_.data(), factors_.data(), norms_.data());
-    if (batched()) {
-        point_at(numbers);
-        cuda::cholesky_batched(device_, size_, matrix_pointers_.data(), info_.data(), numbers.size());
-    } else
-        for (size_t k = 0; k < numbers.size(); ++k)
-            cuda::cholesky(device_, size_, factor(numbers[k]), workspace_.data(), workspace_.size(),
-                           info_.data() + k);
+    if (batched()) point_at(numbers);
+    timed(device_, "solve.factor", [&] {
+        cuda::scaled_systems(device_.compute_stream(), systems_.data(), systems.size(), size_, a,
+                             scale_on_device_.data(), factors_.data(), norms_.data());
+        if (batched())
+            cuda::cholesky_batched(device_, size_, matrix_pointers_.data(), info_.data(), numbers.size());
+        else
+            for (size_t k = 0; k < numbers.size(); ++k)
+                cuda::cholesky(device_, size_, factor(numbers[k]), workspace_.data(), workspace_.size(),
+                               info_.data() + k);
+    });
     std::vector<int> info(numbers.size());
     info_.download(device_.compute_stream(), info);
     norms_.download(device_.compute_stream(), host_norms_);
@@ -86,13 +89,15 @@ void DeviceSolver::factorise(const double* a, std::vector<SolveStatus>& status, 
 /// The sides of these systems become solutions.
 void DeviceSolver::back_substitute(const std::vector<int>& numbers) {
     int* info = info_.data() + info_.size() - 1;
-    if (batched()) {
-        point_at(numbers);
-        cuda::cholesky_solve_batched(device_, size_, matrix_pointers_.data(), side_pointers_.data(), info,
-                                     numbers.size());
-    } else
-        for (const int number : numbers)
-            cuda::cholesky_solve(device_, size_, factor(number), side(number), info);
+    if (batched()) point_at(numbers);
+    timed(device_, "solve.substitute", [&] {
+        if (batched())
+            cuda::cholesky_solve_batched(device_, size_, matrix_pointers_.data(), side_pointers_.data(), info,
+                                         numbers.size());
+        else
+            for (const int number : numbers)
+                cuda::cholesky_solve(device_, size_, factor(number), side(number), info);
+    });
 }
 
 /// The 1-norm; NaN where the matrix has one.

@@ -29,6 +29,12 @@ cudaDeviceProp properties_of_device() {
     return properties;
 }
 
+int attribute(cudaDeviceAttr which) {
+    int value = 0;
+    DYNKIN_CUDA_CHECK(cudaDeviceGetAttribute(&value, which, device_ordinal));
+    return value;
+}
+
 struct DeviceMemory {
     std::size_t free = 0, total = 0;
 };
@@ -88,9 +94,17 @@ std::string device_obstacle() {
 
 DeviceState::DeviceState(std::uint64_t memory_limit) {
     const cudaDeviceProp found = properties_of_device();
-    properties_ = {found.name,           found.major,
-                   found.minor,          found.multiProcessorCount,
-                   found.totalGlobalMem, found.sharedMemPerBlockOptin};
+    properties_ = {found.name,
+                   found.major,
+                   found.minor,
+                   found.multiProcessorCount,
+                   found.totalGlobalMem,
+                   found.sharedMemPerBlockOptin,
+                   static_cast<std::size_t>(found.l2CacheSize),
+                   attribute(cudaDevAttrClockRate),
+                   attribute(cudaDevAttrMemoryClockRate)};
+    DYNKIN_CUDA_CHECK(cudaDriverGetVersion(&properties_.driver));
+    DYNKIN_CUDA_CHECK(cudaRuntimeGetVersion(&properties_.runtime));
     limit_ = resolve_limit(memory_limit);
     compute_ = make_stream();
     try {

@@ -27,6 +27,9 @@ struct DeviceProperties {
     int multiprocessors = 0;
     std::uint64_t memory = 0;              ///< bytes
     std::size_t shared_memory_a_block = 0; ///< bytes that a kernel can ask for
+    std::size_t l2_cache = 0;              ///< bytes
+    int clock = 0, memory_clock = 0;       ///< kHz, the highest
+    int driver = 0, runtime = 0;           ///< versions of CUDA, 13000 for 13.0
 };
 
 /// Whether the first CUDA device (CUDA_VISIBLE_DEVICES chooses another) can be used: "" or the reason why
@@ -34,6 +37,7 @@ struct DeviceProperties {
 std::string device_obstacle();
 
 struct DeviceLibraries; // cuda_libraries.h
+class DeviceTimes;      // device_times.h
 
 /// One device in use. Work goes to two streams, so that copies run beside kernels; nothing uses the default
 /// stream. One host thread at a time. Owners of memory and events must not outlive it.
@@ -68,6 +72,10 @@ class DeviceState {
     /// cuBLAS and cuSOLVER, opened at the first call.
     DeviceLibraries& libraries();
 
+    /// What times the parts of the engine's operations (device_times.h); null: nothing does.
+    DeviceTimes* times() const { return times_; }
+    void time_by(DeviceTimes* times) { times_ = times; }
+
   private:
     struct LibrariesDeleter {
         void operator()(DeviceLibraries*) const;
@@ -76,6 +84,7 @@ class DeviceState {
     DeviceStream compute_ = nullptr, copy_ = nullptr;
     std::uint64_t limit_ = 0, in_use_ = 0, peak_ = 0;
     std::unique_ptr<DeviceLibraries, LibrariesDeleter> libraries_;
+    DeviceTimes* times_ = nullptr;
 };
 
 namespace cuda {

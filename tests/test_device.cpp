@@ -3,6 +3,7 @@
 #include "cases.h"
 #include "device_cases.h"
 #include "kernels/cuda_check.h"
+#include "kernels/device_times.h"
 #include <utility>
 
 namespace dynkin {
@@ -25,6 +26,9 @@ TEST_P(CudaDevice, AutomaticTakesTheDevice) {
     EXPECT_EQ(automatic.device_name(), device().properties().name);
     EXPECT_EQ(automatic.device_notice(), "");
     EXPECT_GT(device().properties().multiprocessors, 0);
+    EXPECT_GT(device().properties().l2_cache, 0u);
+    EXPECT_GT(device().properties().clock, 0);
+    EXPECT_GE(device().properties().driver, device().properties().runtime / 1000 * 1000);
     const Context copy = context();
     EXPECT_EQ(&copy.device_state(), &context().device_state());
 }
@@ -124,6 +128,27 @@ TEST_P(CudaDevice, EventsOrderStreams) {
     for (std::size_t i = 0; i < found.size(); ++i) ASSERT_EQ(found[i], static_cast<int>(i / size) + 1) << i;
     end.synchronize();
     EXPECT_GE(DeviceEvent::milliseconds(start, end), 0.0);
+}
+
+TEST_P(CudaDevice, PartsAreTimedByNameWhereAsked) {
+    DeviceArray<int> numbers(device(), 1000, "numbers");
+    int calls = 0;
+    const auto work = [&] {
+        cuda::fill_zero(device().compute_stream(), numbers.data(), 1000 * sizeof(int));
+        ++calls;
+    };
+    DeviceTimes times;
+    timed(device(), "before", work);
+    device().time_by(&times);
+    for (const char* part : {"one", "other", "one"}) timed(device(), part, work);
+    device().time_by(nullptr);
+    timed(device(), "after", work);
+    EXPECT_EQ(calls, 5);
+    const auto seconds = times.take();
+    ASSERT_EQ(seconds.size(), 2u);
+    EXPECT_GE(seconds.at("one"), 0.0);
+    EXPECT_GE(seconds.at("other"), 0.0);
+    EXPECT_TRUE(times.take().empty());
 }
 
 TEST_P(CudaDevice, FailuresNameTheCallTheFileAndTheLine) {

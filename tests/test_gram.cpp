@@ -301,6 +301,17 @@ TEST(Gram, IsZeroWhereSupportsDoNotMeet) {
     }
 }
 
+TEST(Gram, OperationsByHand) {
+    // phi_1' phi_1', phi_2' phi_1' and phi_2' phi_2' of Hermite have degrees 0, 1 and 0, 2: moments of three
+    // degrees, three operations each, for three pairs of terms.
+    const Basis one(cases::hermite_reference(1, 4), make_index_set(1, 2, {}, 0, false)),
+        two(cases::hermite_reference(2, 4), make_index_set(2, 2, {}, 0, false)),
+        pair(cases::hermite_reference(2, 4), make_index_set(2, 2, {{0, 1, 1}}, 0, false));
+    EXPECT_EQ(one.system.gram_operations(), 27);
+    EXPECT_EQ(two.system.gram_operations(), 2 * 27);
+    EXPECT_GT(pair.system.gram_operations(), 2 * 27);
+}
+
 TEST(Gram, MeansAndRightSideAreTheDecayedAverages) {
     const Array<double> z = cases::rows(301, 3, 2);
     for (bool fitted : {false, true})

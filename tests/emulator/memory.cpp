@@ -125,6 +125,20 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
     properties->maxThreadsPerBlock = 1024, properties->multiProcessorCount = 4;
     properties->sharedMemPerBlock = 48 << 10, properties->sharedMemPerBlockOptin = settings.shared_memory;
     properties->totalGlobalMem = settings.memory;
+    properties->l2CacheSize = 1 << 20;
+    return cudaSuccess;
+}
+
+cudaError_t cudaRuntimeGetVersion(int* version) {
+    *version = CUDART_VERSION;
+    return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
+    if (device < 0 || device >= settings.devices) return refuse(cudaErrorInvalidDevice, "no such device");
+    if (attribute != cudaDevAttrClockRate && attribute != cudaDevAttrMemoryClockRate)
+        return refuse(cudaErrorInvalidValue, "cudaDeviceGetAttribute: not an attribute that is emulated");
+    *value = 1'000'000; // kHz
     return cudaSuccess;
 }
 
