@@ -34,6 +34,7 @@ inline std::vector<DeviceRun> device_runs() {
             {"at_once", cuemu::Order::forward, cuemu::Schedule::at_once}};
 }
 inline std::size_t live_allocations() { return cuemu::live_allocations().count; }
+inline std::uint64_t downloaded() { return cuemu::statistics.downloaded; }
 #else
 struct DeviceRun {
     const char* name;
@@ -41,6 +42,7 @@ struct DeviceRun {
 };
 inline std::vector<DeviceRun> device_runs() { return {{"gpu"}}; }
 inline std::size_t live_allocations() { return 0; }
+inline std::uint64_t downloaded() { return 0; }
 #endif
 
 /// How many samples an operation is tested with: below a warp, and above a block. With sanitizers, which slow
@@ -68,12 +70,14 @@ class OnDevice : public testing::TestWithParam<DeviceRun> {
     void SetUp() override {
         GetParam().apply();
         use_sequential_blas(); // its threads are unknown to ThreadSanitizer
-        live_before_ = live_allocations();
+        live_before_ = live_allocations(), downloaded_before_ = downloaded();
         context_.emplace(device_context());
     }
     void TearDown() override {
         context_.reset();
         EXPECT_EQ(live_allocations(), live_before_) << "allocations were not freed";
+        RecordProperty("downloaded",
+                       std::to_string(downloaded() - downloaded_before_)); // for compare_devices
     }
     const Context& context() const { return *context_; }
     DeviceState& device() const { return context_->device_state(); }
@@ -81,6 +85,7 @@ class OnDevice : public testing::TestWithParam<DeviceRun> {
   private:
     std::optional<Context> context_;
     std::size_t live_before_ = 0;
+    std::uint64_t downloaded_before_ = 0;
 };
 
 /// For INSTANTIATE_TEST_SUITE_P(Run, Suite, ..., run_name).

@@ -32,15 +32,18 @@ struct Settings {
     std::size_t memory = std::size_t{4} << 30; ///< bytes of the device
     int failing_allocation = 0;                ///< k: the k-th allocation from here on fails; 0: none
     int failing_launch = 0;                    ///< likewise for launches of kernels
+    bool digest = false;                       ///< of what is copied to the host, in Statistics::downloaded
 };
 
 /// The initial value takes DYNKIN_EMULATOR_ORDER (forward, reverse, random) and DYNKIN_EMULATOR_SCHEDULE
-/// (at_once, when_needed, others_first) from the environment.
+/// (at_once, when_needed, others_first) from the environment, and `digest` when DYNKIN_EMULATOR_DIGEST is
+/// set.
 extern Settings settings;
 Settings settings_from_environment();
 
 struct Statistics {
     std::uint64_t threads = 0, switches = 0, launches = 0, allocations = 0;
+    std::uint64_t downloaded = 0; ///< a sum of the copies' digests, the same whatever their order
 };
 extern Statistics statistics;
 

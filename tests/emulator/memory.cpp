@@ -86,6 +86,23 @@ cudaError_t check_copy(void* to, const void* from, std::size_t bytes, cudaMemcpy
     return why.empty() ? cudaSuccess : refuse(cudaErrorInvalidValue, std::string(call) + ": " + why);
 }
 
+/// Of bytes (FNV-1a by words).
+std::uint64_t digest_of(const void* memory, std::size_t bytes) {
+    const char* p = static_cast<const char*>(memory);
+    std::uint64_t digest = 0xcbf29ce484222325 ^ bytes;
+    for (std::size_t k = 0; k < bytes; k += 8) {
+        std::uint64_t word = 0;
+        std::memcpy(&word, p + k, bytes - k < 8 ? bytes - k : 8);
+        digest = (digest ^ word ^ word >> 32) * 0x100000001b3;
+    }
+    return digest;
+}
+
+/// To be called when the copy is done.
+void count_copy(const void* to, std::size_t bytes, cudaMemcpyKind kind) {
+    if (settings.digest && kind == cudaMemcpyDeviceToHost) statistics.downloaded += digest_of(to, bytes);
+}
+
 } // namespace
 
 Live live_allocations() {
@@ -170,8 +187,10 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
         const auto staged = std::make_shared<std::vector<char>>(bytes_now, bytes_now + bytes);
         return enqueue_work(stream, "cudaMemcpyAsync", [=] { std::memcpy(to, staged->data(), bytes); });
     }
-    const cudaError_t status =
-        enqueue_work(stream, "cudaMemcpyAsync", [=] { std::memmove(to, from, bytes); });
+    const cudaError_t status = enqueue_work(stream, "cudaMemcpyAsync", [=] {
+        std::memmove(to, from, bytes);
+        count_copy(to, bytes, kind);
+    });
     if (status == cudaSuccess && kind == cudaMemcpyDeviceToHost && !place_of(to).allocation)
         run_stream(stream);
     return status ? status : broken();
@@ -181,6 +200,7 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
 cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
     if (const cudaError_t status = check_copy(to, from, bytes, kind, "cudaMemcpy")) return status;
     std::memmove(to, from, bytes);
+    count_copy(to, bytes, kind);
     return cudaSuccess;
 }
 

@@ -117,6 +117,7 @@ Settings settings_from_environment() {
     if (order == "random") s.order = Order::random;
     if (schedule == "at_once") s.schedule = Schedule::at_once;
     if (schedule == "others_first") s.schedule = Schedule::others_first;
+    s.digest = !value("DYNKIN_EMULATOR_DIGEST").empty();
     return s;
 }
 Settings settings = settings_from_environment();
