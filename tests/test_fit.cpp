@@ -344,7 +344,7 @@ TEST_F(Fit, DataThatCannotBeModelledEndInAClearError) { // or in a model that sa
         for (int process = 0; process < 3; ++process) {
             FitOptions options = small();
             if (process == 0) options.process.reset();
-            if (process == 1) options.process = ReferenceKind::hermite;
+            if (process == 1) options.process = OuProcess{};
             try {
                 const Model model = fit(cases::context(2), data(x), options);
                 for (Method method : {Method::sde, Method::ode}) {
