@@ -244,6 +244,9 @@ int run(const Options& options) {
             "--tile: needs samples and --target, whose conditionals draw the odd points");
     require(options.samples.empty() == options.from_energy, ErrorKind::usage,
             "fit: expected either training samples or --from-energy");
+    require(!options.from_energy || options.process == "auto" || options.process == "fitted" ||
+                options.process == "ou",
+            ErrorKind::usage, "--from-energy: goes with --process fitted or ou");
     require(options.rows == 0 || options.from_energy, ErrorKind::usage, "-n: goes with --from-energy");
     if (options.from_energy)
         return run_energy_fit(options.common, options.target, options.output, options.rows,

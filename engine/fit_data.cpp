@@ -204,7 +204,6 @@ void Fitter::use_box_reference() {
     require(std::holds_alternative<BoxProcess>(model_.process), ErrorKind::usage,
             fmt::format("fit: a torus has at most {} columns, got {}", kernels::kMaxWaveDimension,
                         model_.dimension()));
-    require(options_.structure != Structure::levels, ErrorKind::usage, "fit: a box has no levels");
     Block& b = block();
     b.basis.degree = options_.degree ? options_.degree : default_degree(false);
     b.reference.families = {fitted_family({0, 0}, 0, std::numbers::pi, std::max(24, 2 * b.basis.degree), 96)};

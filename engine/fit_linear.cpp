@@ -16,14 +16,15 @@ namespace {
 constexpr size_t kMostMonomials = 500;
 constexpr size_t kRows = 4096;
 
-/// Smallest and largest rate -Re lambda of a stable drift.
+/// Smallest rate -Re lambda and largest |lambda| of a stable drift.
 std::pair<double, double> rates(Array<double> drift) {
     const int n = static_cast<int>(drift.rows());
     std::vector<double> real(drift.rows()), imaginary(drift.rows());
     LAPACKE_dgeev(LAPACK_ROW_MAJOR, 'N', 'N', n, drift.data(), n, real.data(), imaginary.data(), nullptr, n,
                   nullptr, n);
-    const auto [fast, slow] = std::minmax_element(real.begin(), real.end());
-    return {-*slow, -*fast};
+    double largest = 0;
+    for (size_t k = 0; k < real.size(); ++k) largest = std::max(largest, std::hypot(real[k], imaginary[k]));
+    return {-*std::max_element(real.begin(), real.end()), largest};
 }
 
 } // namespace
@@ -51,11 +52,11 @@ void Fitter::fit_linear() {
     b.ridge = options_.ridge >= 0 ? options_.ridge : rows() >= 30'000 ? 1e-4 : rows() >= 10'000 ? 1e-3 : 1e-2;
     const auto [slow, fast] = rates(process.drift);
     b.t_min = options_.t_min >= 0 ? options_.t_min : 1e-3 / fast;
-    b.t_end = options_.t_end > 0 ? options_.t_end : 5 / slow;
-    b.t0 = 0.02 / fast;
+    b.t_end = options_.t_end > 0 ? options_.t_end : 3 / slow; // the law at the end need not be stationary
+    b.t0 = 0.5 / fast;
     require(b.t_min < b.t_end, ErrorKind::usage,
             fmt::format("times: expected t_min < t_end, got {} and {}", b.t_min, b.t_end));
-    model_.default_steps = 64;
+    model_.default_steps = 128;
 
     // Sums of parts of fixed rows, added in order.
     const size_t parts = (rows() + kRows - 1) / kRows;

@@ -32,6 +32,8 @@ class Fitter {
           checkpoint_(options.checkpoint) {}
 
     Model run() {
+        require(!options_.process || options_.process->index() < 2 || options_.structure != Structure::levels,
+                ErrorKind::usage, "fit: levels have fitted references, expected no other process");
         saved_ = checkpoint_.restore();
         choose_columns();
         if (has_walls()) choose_box();

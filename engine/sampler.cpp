@@ -496,7 +496,8 @@ SampleReport Sampling::run(size_t first, size_t count, const SampleSink& sink) {
 double Sampling::log_density_error() const { return engine_->log_density_error(); }
 
 int default_steps(const Model& model, Method method) {
-    return model.waves && method == Method::sde ? std::max(model.default_steps / 2, 1) : model.default_steps;
+    return (model.waves || model.linear) && method == Method::sde ? std::max(model.default_steps / 2, 1)
+                                                                  : model.default_steps;
 }
 
 Samples sample(const Context& context, const Model& model, size_t count, const SampleOptions& options) {

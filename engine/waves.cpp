@@ -14,7 +14,7 @@ using std::size_t;
 
 namespace {
 
-constexpr size_t kMostFunctions = 12'000, kMostMoments = size_t{1} << 24;
+constexpr size_t kMostFunctions = 6'000, kMostMoments = size_t{1} << 24;
 constexpr size_t kRows = 256; ///< of one matrix product
 
 int frequency(bool periodic, int function) { return periodic ? (function + 1) / 2 : function; }

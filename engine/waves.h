@@ -23,7 +23,7 @@ struct WaveBasis {
 
     std::size_t size() const { return lambda.size() - 1; } ///< K
 };
-/// Throws Error(usage) for more than 12 000 functions.
+/// Throws Error(usage) for more than 6000 functions.
 WaveBasis make_wave_basis(bool periodic, int dimension, int radius);
 
 /// E[prod_j f_{n_j}(u_j)] for n_j below 2 radius + 1 (torus: 4 radius + 1), row-major: every product of two

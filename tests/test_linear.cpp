@@ -169,7 +169,7 @@ TEST_F(Linear, SamplesHaveTheMomentsAndTheDensityOfTheLaw) {
     const LinearProcess process = whirl();
     const Model model = fitted(x, process, 2, 1e-3);
     const oracle::Gaussian law = carried(oracle::empirical(x), process, model.linear->t_min);
-    const size_t count = 20'000;
+    const size_t count = 5'000;
     for (Method method : {Method::sde, Method::ode}) {
         SampleOptions options;
         options.method = method, options.steps = method == Method::sde ? 8 : 0;

@@ -27,11 +27,11 @@ const auto functions = [](const double* x) {
         x[0], x[1], x[0] * x[1], x[0] * x[0], std::cos(3 * x[0] + x[1]), std::sin(2 * x[0] - 4 * x[1])};
 };
 
-/// A sum over a grid of spacing h: laws as narrow as sd 0.1 are exact to rounding at h = 0.04; the pinwheel's
-/// folds and the checkerboard's walls are not.
+/// A sum over a grid of spacing h: laws as narrow as sd 0.1 are exact to rounding at h = 0.0625; the
+/// pinwheel's folds and the checkerboard's walls are not.
 TEST_P(Toys, DensityIsThatOfTheDraws) {
     const Target target = toy(GetParam());
-    const double reach = 6, h = 0.04;
+    const double reach = 5.5, h = 0.0625; // walls between the points
     const auto side = static_cast<size_t>(2 * reach / h);
     Array<double> grid(side * side, 2);
     for (size_t n = 0; n < grid.rows(); ++n) {
