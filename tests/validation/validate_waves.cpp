@@ -4,6 +4,7 @@
 // Floor of the gaps: the standard error of the held-out mean, 0.002 to 0.005 nats for 4000 points. Floor of
 // the total variation: two independent sets of samples.
 #include "models.h"
+#include <fmt/core.h>
 
 namespace dynkin::validation {
 namespace {
