@@ -14,6 +14,10 @@ using std::size_t;
 
 namespace {
 
+/// Standard deviations beyond which grad h stays what it is there: a polynomial fitted to the data says
+/// nothing beyond them.
+constexpr double kReach = 4;
+
 Array<double> product(const Array<double>& a, const Array<double>& b, bool transpose_b = false) {
     Array<double> c(a.rows(), transpose_b ? b.rows() : b.cols());
     cblas_dgemm(CblasRowMajor, CblasNoTrans, transpose_b ? CblasTrans : CblasNoTrans,
@@ -285,11 +289,11 @@ double LinearField::whiten(const LinearState& state, const double* z, double* y)
 }
 
 void LinearField::functions(const double* y, double* phi) const {
-    phi[0] = 1;
+    phi[0] = 1; // of y cut to the reach
     for (size_t k = 1; k < basis_.size(); ++k) {
         const Recurrence& from = recurrence_[k];
         const double n = from.exponent;
-        phi[k] = y[from.coordinate] * phi[from.once];
+        phi[k] = std::clamp(y[from.coordinate], -kReach, kReach) * phi[from.once];
         if (n > 1) phi[k] -= std::sqrt(n - 1) * phi[from.twice];
         phi[k] /= std::sqrt(n);
     }
@@ -316,12 +320,10 @@ void LinearField::derivatives(const LinearState& state, const double* phi, doubl
     }
 }
 
-void LinearField::gradient(const LinearState& state, const double* z, double cut, double* out,
-                           double* work) const {
+void LinearField::gradient(const LinearState& state, const double* z, double* out, double* work) const {
     const size_t d = dimension();
     double *y = work, *slope = y + d, *phi = slope + d;
     whiten(state, z, y);
-    for (size_t i = 0; i < d && cut > 0; ++i) y[i] = std::clamp(y[i], -cut, cut);
     functions(y, phi);
     derivatives(state, phi, slope, nullptr);
     for (size_t j = 0; j < d; ++j) {
@@ -353,8 +355,12 @@ double LinearField::velocity(const LinearState& state, const double* z, double* 
     for (size_t j = 0; j < d; ++j) {
         s[j] = 0;
         for (size_t i = j; i < d; ++i) s[j] += state.inverse(i, j) * (slope[i] - y[i]);
-        curvature[j * d + j] -= 1;
     }
+    for (size_t i = 0; i < d; ++i)
+        for (size_t j = 0; j < d; ++j) {
+            if (!(std::abs(y[j]) < kReach)) curvature[i * d + j] = 0;
+            if (i == j) curvature[i * d + j] -= 1;
+        }
     double divergence = 0;
     for (size_t i = 0; i < d; ++i) {
         f[i] = equation_.shift[i];

@@ -56,8 +56,9 @@ class LinearField {
     LinearState at(double t) const;
     std::size_t dimension() const { return static_cast<std::size_t>(basis_.dimension); }
     const LinearEquation& equation() const { return equation_; }
-    /// grad_z h at z; y cut to [-cut, cut] when cut > 0. `work`: work() numbers.
-    void gradient(const LinearState& state, const double* z, double cut, double* out, double* work) const;
+    /// grad_z h at z. `work`: work() numbers. Here and below h is evaluated at y cut to four standard
+    /// deviations, so that its gradient is constant beyond them.
+    void gradient(const LinearState& state, const double* z, double* out, double* work) const;
     /// The probability flow's velocity f = shift + drift z - D grad log p_t, and div f.
     double velocity(const LinearState& state, const double* z, double* f, double* work) const;
     /// grad log p_t.

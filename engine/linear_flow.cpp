@@ -21,9 +21,6 @@ using std::size_t;
 namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
-/// Standard deviations beyond which the SDE's drift stays what it is there: a polynomial fitted to the data
-/// says nothing beyond them.
-constexpr double kReach = 6;
 
 Array<double> multiply(const Array<double>& a, bool transpose_a, const Array<double>& b, bool transpose_b) {
     const int d = static_cast<int>(a.rows());
@@ -137,7 +134,7 @@ void LinearSampler::diffuse(std::uint64_t particle, double* z, double* work) con
     const size_t d = field_.dimension();
     double *g = work, *moved = g + d, *normal = moved + d, *rest = normal + d + 1;
     const auto drift = [&](const LinearState& state, double dt) {
-        field_.gradient(state, z, kReach, g, rest);
+        field_.gradient(state, z, g, rest);
         for (size_t i = 0; i < d; ++i)
             for (size_t j = 0; j < d; ++j) z[i] += dt * field_.equation().diffusion(i, j) * g[j];
     };

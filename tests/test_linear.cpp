@@ -192,6 +192,20 @@ TEST_F(Linear, SamplesHaveTheMomentsAndTheDensityOfTheLaw) {
     }
 }
 
+/// Beyond the data the polynomial is continued so that the flow exists and keeps its mass.
+TEST_F(Linear, DensityOfDegreeFourIntegratesToOne) {
+    const Array<double> x = cases::rows(4000, 1, 8);
+    const Model model = fitted(x, LinearProcess{matrix(1, {-0.7}), matrix(1, {1.2})}, 4);
+    Array<double> at(4000, 1);
+    for (size_t n = 0; n < 4000; ++n) at[n] = -8 + 0.004 * (static_cast<double>(n) + 0.5);
+    double mass = 0;
+    for (double log_q : log_density(cases::context(2), model, 4000, at.data())) {
+        EXPECT_TRUE(std::isfinite(log_q));
+        mass += 0.004 * std::exp(log_q);
+    }
+    EXPECT_NEAR(mass, 1, 1e-3); // kinks of the velocity at four standard deviations
+}
+
 TEST_F(Linear, FileKeepsIt) {
     const Model model = fitted(cases::rows(500, 3, 5), whirl(), 3, 1e-3);
     write_model(path("m"), model);

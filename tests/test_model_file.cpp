@@ -170,8 +170,12 @@ TEST_F(ModelFile, UnknownProcessesAndBoxesThatAreNoneAreRefused) {
     write_model(path("m"), model);
     const TensorFile sound = read_tensor_file(path("m"), "dynkin-model", 2);
     expect_refused(sound, "unknown process", [](TensorFile& f) { f.metadata["process"] = "poisson"; });
-    expect_refused(sound, "empty box", [](TensorFile& f) { f.put("process.upper", {1.0, 1.0, 4.0}); });
-    expect_refused(sound, "short box", [](TensorFile& f) { f.put("process.upper", {1.0, 2.0}); });
+    expect_refused(sound, "empty box", [](TensorFile& f) {
+        f.put("process.upper", std::vector<double>{1, 1, 4});
+    });
+    expect_refused(sound, "short box", [](TensorFile& f) {
+        f.put("process.upper", std::vector<double>{1, 2});
+    });
     expect_refused(sound, "newer version", [](TensorFile& f) { f.version = 3; });
 }
 
