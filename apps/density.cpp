@@ -37,6 +37,19 @@ struct Summary {
     }
 };
 
+/// Rms difference of log q to twice the steps, at the first 256 points.
+double step_error(const Context& context, const Model& model, std::size_t count, const double* x, int steps,
+                  const std::vector<double>& values) {
+    const std::size_t some = std::min<std::size_t>(count, 256);
+    const std::vector<double> finer =
+        log_density(context, model, some, x, 2 * (steps ? steps : default_steps(model, Method::ode)));
+    double square = 0, used = 0;
+    for (std::size_t n = 0; n < some; ++n)
+        if (std::isfinite(values[n]) && std::isfinite(finer[n]))
+            square += (values[n] - finer[n]) * (values[n] - finer[n]), used += 1;
+    return used > 0 ? std::sqrt(square / used) : 0;
+}
+
 int run(const Options& o) {
     const Context context = make_context(o.common, Runs::on_cpu_or_device);
     Result result("density", o.common, context);
@@ -48,10 +61,13 @@ int run(const Options& o) {
     check_points(points, model, o.model);
     NpyWriter writer(o.output, {points.rows()}, 8);
     Summary summary;
+    double doubling = -1;
     for_each_point_batch(context, points, model, [&](std::size_t first, std::size_t count, const double* x) {
         const std::vector<double> values = log_density(context, model, count, x, o.steps);
         writer.write(first, count, values.data());
         for (double value : values) summary.add(value);
+        if (doubling < 0 && model.levels.empty())
+            doubling = step_error(context, model, count, x, o.steps, values);
     });
     writer.commit();
     const int steps = o.steps ? o.steps : model.default_steps;
@@ -63,6 +79,7 @@ int run(const Options& o) {
     result["bits_per_dimension"] =
         -summary.mean() / d / std::log(2.0) +
         (model.view.levels ? std::log2(static_cast<double>(model.view.levels)) : 0.0);
+    if (doubling >= 0) result["log_density_step_error"] = doubling;
     result["outside"] = summary.outside;
     result.print();
     if (summary.outside)

@@ -16,7 +16,7 @@ namespace {
 
 struct Options {
     Common common;
-    std::string samples, reference, target, weights;
+    std::string samples, reference, target, weights, log_density;
     std::uint64_t max_rows = 1'000'000;
 };
 
@@ -120,8 +120,36 @@ std::optional<Target> target_of(const Options& options, std::size_t dimension) {
     if (options.target.empty()) return {};
     Target target = read_target(options.target);
     check_dimension(options.target, target.dimension(), dimension, options.reference);
-    if (!target.has_energy()) warn(options.target + ": this target has no energy; energies are not compared");
+    if (!target.has_energy() && options.log_density.empty())
+        warn(options.target + ": this target has no energy; energies are not compared");
     return target;
+}
+
+/// E[log p - log q] over the reference, for a law whose density is known: what a model loses against the
+/// exact entropy -E[log p].
+void put_entropy_gap(Result& result, const Context& context, const Options& options, const Target& target,
+                     const Array<double>& reference) {
+    const SampleFile file(options.log_density);
+    if (file.cols() != 1 || file.rows() != reference.rows())
+        throw Error(
+            ErrorKind::input,
+            fmt::format("{}: expected {} numbers, one for each row of {} that is used, got {} rows of {}",
+                        options.log_density, reference.rows(), options.reference, file.rows(), file.cols()));
+    const std::size_t n = reference.rows();
+    std::vector<double> log_p(n), log_q(n);
+    file.read_any(0, n, log_q.data());
+    exact_log_density(context, target, n, reference.data(), log_p.data());
+    double count = 0, entropy = 0, sum = 0, square = 0;
+    for (std::size_t k = 0; k < n; ++k) {
+        if (!std::isfinite(log_p[k]) || !std::isfinite(log_q[k])) continue;
+        const double gap = log_p[k] - log_q[k];
+        count += 1, entropy -= log_p[k], sum += gap, square += gap * gap;
+    }
+    const double mean = sum / count;
+    result["entropy"] = entropy / count;
+    result["entropy_gap"] = mean;
+    result["entropy_gap_error"] = std::sqrt(std::max(square / count - mean * mean, 0.0) / count);
+    result["entropy_gap_left_out"] = n - static_cast<std::size_t>(count);
 }
 
 int run(const Options& options) {
@@ -144,6 +172,7 @@ int run(const Options& options) {
     result["floor_rows"] = reference.rows() / 2;
     result["dimension"] = reference.cols();
     put_figures(result, measured, target && target->has_energy());
+    if (!options.log_density.empty()) put_entropy_gap(result, context, options, *target, reference);
     result.print();
     return 0;
 }
@@ -155,6 +184,7 @@ const char* const footer = R"(Figures (0 for equal laws but for noise; energy_st
   sliced_w             sliced 2-Wasserstein distance, 100 directions, over the root mean square of the reference
   energy_mean_error    difference of the mean energies in standard deviations of the reference (with --target)
   energy_std_ratio     ratio of the standard deviations of the energy (with --target)
+  entropy_gap          mean of log p - log q over the reference, nats (with --log-density; laws of known density)
 The floor is the same figure between two random halves of the reference, so at half its size.
 
 Example:
@@ -172,8 +202,15 @@ Command evaluate_command(CLI::App& parent) {
     command->add_option("--against", options->reference, "reference samples, .npy")
         ->required()
         ->type_name("FILE");
-    command->add_option("--target", options->target, "target, to compare energies")->type_name("TOML");
+    auto* target =
+        command->add_option("--target", options->target, "target, to compare energies")->type_name("TOML");
     command->add_option("--weights", options->weights, "weights of the samples, .npy of shape (N)")
+        ->type_name("FILE");
+    command
+        ->add_option(
+            "--log-density", options->log_density,
+            "log q of the reference samples (dynkin density), .npy of shape (N): gap to the exact entropy")
+        ->needs(target)
         ->type_name("FILE");
     command
         ->add_option("--max-rows", options->max_rows,

@@ -6,9 +6,11 @@
 #include "engine/target.h"
 #include "engine/tile_fit.h"
 #include "fit_energy.h"
+#include "process_files.h"
 #include "run_state.h"
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <fmt/format.h>
 #include <memory>
 
@@ -21,11 +23,13 @@ struct Options {
                                                   ridge = "auto";
     std::string symmetry = "auto", precision = "float64", levels = "auto";
     std::size_t level_pairs = 1'000'000;
-    int degree = 0, total_degree = 0, time_nodes = 32, dequantise = 0;
+    int degree = 0, total_degree = 0, time_nodes = 0, dequantise = 0;
     double t_min = -1, t_end = -1, reference_scale = 0.6;
     bool drop_constant = false, from_energy = false;
     std::size_t rows = 0;
-    int tile = 0;
+    int tile = 0, radius = 0;
+    std::string box, drift, noise;
+    double margin = 0.03;
 };
 
 std::vector<std::size_t> parse_shape(const std::string& text) {
@@ -81,10 +85,49 @@ void use_target(const Options& options, const SampleFile& data, FitOptions& fit)
     fit.known_even = target.even();
 }
 
+/// "LO:HI" or one for each column, separated by commas.
+void use_box(const Options& options, FitOptions& fit) {
+    std::vector<double> lower, upper;
+    const char *at = options.box.data(), *end = at + options.box.size();
+    while (at != end) {
+        double pair[2] = {};
+        for (int k = 0; k < 2; ++k) {
+            const auto [next, status] = std::from_chars(at, end, pair[k]);
+            const bool good =
+                status == std::errc{} &&
+                (k == 0 ? next != end && *next == ':' : next == end || (*next == ',' && next + 1 != end));
+            if (!good || !std::isfinite(pair[k]) || (k == 1 && !(pair[0] < pair[1])))
+                throw Error(
+                    ErrorKind::usage,
+                    fmt::format("--box: expected LO:HI with LO < HI, or one for each column separated by "
+                                "commas, got '{}'",
+                                options.box));
+            at = next == end ? end : next + 1;
+        }
+        lower.push_back(pair[0]), upper.push_back(pair[1]);
+    }
+    if (options.process == "box")
+        fit.process = BoxProcess{std::move(lower), std::move(upper), options.margin};
+    else
+        fit.process = TorusProcess{std::move(lower), std::move(upper)};
+}
+
 FitOptions resolve(const Options& options, const SampleFile* data) {
     FitOptions fit;
-    if (options.process != "auto")
-        fit.process = options.process == "ou" ? ReferenceKind::hermite : ReferenceKind::fitted;
+    if (options.process == "ou") fit.process = OuProcess{};
+    if (options.process == "ve") fit.process = VeProcess{};
+    require((options.process == "linear") == (!options.drift.empty() && !options.noise.empty()) &&
+                options.drift.empty() == options.noise.empty(),
+            ErrorKind::usage, "--process linear: needs --drift and --noise, which go with nothing else");
+    if (options.process == "linear")
+        fit.process = LinearProcess{read_matrix(options.drift, "drift"), read_matrix(options.noise, "noise")};
+    if (options.process == "box" || options.process == "torus")
+        use_box(options, fit);
+    else
+        require(options.box.empty() && options.radius == 0, ErrorKind::usage,
+                "--box, --radius: go with --process box or torus");
+    fit.radius = options.radius;
+    if (options.process == "fitted") fit.process = FittedProcess{};
     fit.degree = options.degree, fit.total_degree = options.total_degree;
     if (options.pairs != "auto") fit.pairs = parse_pair_rules(options.pairs);
     fit.symmetry = options.symmetry == "even"   ? Symmetry::even
@@ -128,6 +171,11 @@ nlohmann::ordered_json configuration_of(const Options& options) {
             {"dequantise", options.dequantise},
             {"drop-constant", options.drop_constant},
             {"precision", options.precision},
+            {"box", options.box},
+            {"margin", options.margin},
+            {"drift", options.drift},
+            {"noise", options.noise},
+            {"radius", options.radius},
             {"levels", options.levels},
             {"level-pairs", options.level_pairs},
             {"tile", options.tile}};
@@ -137,8 +185,8 @@ void put_figures(Result& result, const FitReport& report, const Model& model) {
     auto levels = nlohmann::ordered_json::array();
     result["samples"] = report.samples, result["dimension"] = report.dimension;
     result["dropped_columns"] = report.dropped;
-    result["blocks"] = model.blocks.size() + model.levels.size(), result["basis_size"] = report.basis_size,
-    result["moments"] = report.moments;
+    result["blocks"] = model.blocks.size() + model.levels.size() + (model.waves || model.linear ? 1 : 0),
+    result["basis_size"] = report.basis_size, result["moments"] = report.moments;
     result["symmetry"] = fmt::format("{} ({})", report.even ? "even" : "none", report.symmetry_reason);
     result["reference"] = report.reference, result["lambda_1"] = report.lambda_1;
     result["product_residual"] = report.product_residual, result["outside_box"] = report.outside;
@@ -161,8 +209,10 @@ void put_figures(Result& result, const FitReport& report, const Model& model) {
     }
     if (!report.levels.empty()) result["levels"] = levels;
     result["max_correlation"] = report.max_correlation;
-    if (!model.blocks.empty())
-        result["t_min"] = model.blocks.front().t_min, result["t_end"] = model.blocks.front().t_end;
+    if (model.levels.empty())
+        result["process"] = process_name(model.process),
+        result["t_min"] = process_time(model.process, model.times().t_min),
+        result["t_end"] = process_time(model.process, model.times().t_end);
     result["moment_seconds"] = report.moment_seconds, result["moment_gflops"] = report.moment_gflops;
     result["solve_seconds"] = report.solve_seconds;
 }
@@ -194,6 +244,9 @@ int run(const Options& options) {
             "--tile: needs samples and --target, whose conditionals draw the odd points");
     require(options.samples.empty() == options.from_energy, ErrorKind::usage,
             "fit: expected either training samples or --from-energy");
+    require(!options.from_energy || options.process == "auto" || options.process == "fitted" ||
+                options.process == "ou",
+            ErrorKind::usage, "--from-energy: goes with --process fitted or ou");
     require(options.rows == 0 || options.from_energy, ErrorKind::usage, "-n: goes with --from-energy");
     if (options.from_energy)
         return run_energy_fit(options.common, options.target, options.output, options.rows,
@@ -238,8 +291,8 @@ Examples:
   dynkin fit digits.npy -o digits.dynkin --dequantise 17 --drop-constant --pairs all:1)";
 
 void add_basis_flags(CLI::App& command, Options& o) {
-    command.add_option("--process", o.process, "reference diffusion; auto: fitted, or ou for heavy tails")
-        ->check(CLI::IsMember({"auto", "fitted", "ou"}))
+    command.add_option("--process", o.process, "forward process; auto: fitted, or ou for heavy tails")
+        ->check(CLI::IsMember({"auto", "fitted", "ou", "ve", "box", "torus", "linear"}))
         ->capture_default_str();
     command
         .add_option("--degree", o.degree,
@@ -250,6 +303,28 @@ void add_basis_flags(CLI::App& command, Options& o) {
         .add_option("--pairs", o.pairs,
                     "two-coordinate functions, e.g. nearest:3,all:1 - or range2:2, dependent:2, none, auto")
         ->capture_default_str();
+    command
+        .add_option(
+            "--box", o.box,
+            "box, torus: LO:HI of the box or of one period, or one for each column separated by commas; "
+            "by default from the data (torus: 0 or -pi and 2 pi more)")
+        ->type_name("LO:HI");
+    command.add_option("--margin", o.margin, "box: added on both sides of one from the data, of its width")
+        ->check(CLI::Range(0.0, 10.0))
+        ->capture_default_str();
+    command
+        .add_option(
+            "--radius", o.radius,
+            "box, torus: largest frequency of the basis in up to three dimensions, 0: 64, 32, 12 (torus: "
+            "half)")
+        ->check(CLI::Range(0, 1024))
+        ->capture_default_str();
+    command
+        .add_option(
+            "--drift", o.drift,
+            "linear: B of dX = B X dt + S dW, an .npy, or a .toml with [process] drift = [[...], ...]")
+        ->type_name("FILE");
+    command.add_option("--noise", o.noise, "linear: S, in the same way")->type_name("FILE");
     command.add_option("--total-degree", o.total_degree, "largest total degree of a pair, 0: no limit")
         ->check(CLI::Range(0, 48))
         ->capture_default_str();
@@ -275,8 +350,8 @@ void add_basis_flags(CLI::App& command, Options& o) {
         ->capture_default_str();
     command.add_option("--ridge", o.ridge, "ridge, or auto: by held-out score-matching loss")
         ->capture_default_str();
-    command.add_option("--time-nodes", o.time_nodes, "intervals between solved times")
-        ->check(CLI::Range(1, 1024))
+    command.add_option("--time-nodes", o.time_nodes, "intervals between solved times, 0: chosen")
+        ->check(CLI::Range(0, 1024))
         ->capture_default_str();
     command.add_option("--t-min", o.t_min, "smallest time, negative: chosen")->capture_default_str();
     command.add_option("--t-end", o.t_end, "largest time, negative: chosen")->capture_default_str();

@@ -1,6 +1,7 @@
 // info.cpp - `dynkin info`: what a file holds: samples, a target, a model or a checkpoint.
 #include "command.h"
 #include "engine/error.h"
+#include "engine/model_file.h"
 #include "engine/npy.h"
 #include "engine/progress.h"
 #include "engine/target.h"
@@ -107,12 +108,13 @@ Json structured(const std::string& text) {
 }
 
 void put_tensors(Result& result, const std::string& path, const std::string& format) {
-    const TensorFile file = read_tensor_file(path, format);
+    const TensorFile file = read_tensor_file(path, format, format == "dynkin-model" ? 2 : 1);
     result["kind"] = format == "dynkin-model"        ? "model"
                      : format == "dynkin-checkpoint" ? "checkpoint"
                                                      : "tensors";
     result["format"] = file.format;
     result["format_version"] = file.version;
+    if (const std::string process = process_of(file); !process.empty()) result["process"] = process;
     Json metadata = Json::object(), tensors = Json::object();
     for (const auto& [key, text] : file.metadata) metadata[key] = structured(text);
     for (const auto& [name, tensor] : file.tensors)

@@ -128,7 +128,7 @@ int run(const Options& o) {
     settings.method = o.method == "ode" ? Method::ode : Method::sde;
     settings.tables = o.tables;
     settings.steps = o.steps, settings.seed = o.common.seed;
-    const int steps = o.steps ? o.steps : model.default_steps;
+    const int steps = o.steps ? o.steps : default_steps(model, o.method == "ode" ? Method::ode : Method::sde);
     nlohmann::ordered_json identity = configuration_of(o, steps);
     identity["device"] = device_of(context);
     identity["model_checksum"] = checksum(read_file(o.model, std::uint64_t{1} << 36));

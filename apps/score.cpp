@@ -29,10 +29,11 @@ int run(const Options& o) {
                         "after another "
                         "and have no joint score",
                         o.model));
-    const Block& block = model.blocks.front();
-    require(o.time >= block.t_min && o.time <= block.t_end, ErrorKind::usage,
-            fmt::format("-t: expected a time in the model's range [{:g}, {:g}], got {:g}", block.t_min,
-                        block.t_end, o.time));
+    const double t_min = process_time(model.process, model.times().t_min),
+                 t_end = process_time(model.process, model.times().t_end);
+    require(
+        o.time >= t_min && o.time <= t_end, ErrorKind::usage,
+        fmt::format("-t: expected a time in the model's range [{:g}, {:g}], got {:g}", t_min, t_end, o.time));
     const SampleFile points(o.points);
     check_points(points, model, o.model);
     const auto d = static_cast<std::size_t>(model.dimension());

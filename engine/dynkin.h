@@ -9,6 +9,7 @@
 #include "metrics.h"
 #include "model_file.h"
 #include "npy.h"
+#include "process.h"
 #include "sampler.h"
 #include "score.h"
 #include "target.h"

@@ -66,14 +66,15 @@ void Fitter::choose_basis() {
 void Fitter::choose_times() {
     Block& b = block();
     const bool strong = report_.max_correlation > 0.9;
-    b.t_min = options_.t_min >= 0 ? options_.t_min : strong ? 1e-4 : 1e-3;
+    if (has_walls()) b.t0 = 0.003;
+    b.t_min = options_.t_min >= 0 ? options_.t_min : strong || has_walls() ? 1e-4 : 1e-3;
     b.t_end = options_.t_end > 0 ? options_.t_end : std::max(5.0, 3 / report_.lambda_1);
     require(b.t_min < b.t_end, ErrorKind::usage,
             fmt::format("times: expected t_min < t_end, got {} and {}", b.t_min, b.t_end));
-    require(options_.time_nodes >= 1 && options_.time_nodes <= 1024, ErrorKind::usage,
+    require(options_.time_nodes >= 0 && options_.time_nodes <= 1024, ErrorKind::usage,
             fmt::format("time nodes: expected 1 to 1024, got {}", options_.time_nodes));
     model_.default_steps = strong ? 64 : 32;
-    b.node_time = b.step_times(options_.time_nodes);
+    b.node_time = b.step_times(options_.time_nodes ? options_.time_nodes : 32);
 }
 
 void Fitter::save_moments(const MomentSums& sums) {
@@ -184,15 +185,33 @@ void Fitter::describe() {
     j["lattice"] = options_.lattice ? options_.lattice->describe() : "none";
     if (!model_.blocks.empty()) {
         const Block& b = block();
-        j["process"] = b.reference.families.front().kind == ReferenceKind::hermite ? "ou" : "fitted";
+        j["process"] = process_name(model_.process);
         j["degree"] = b.basis.degree;
         j["total_degree"] = b.basis.total_degree;
         j["pairs"] = options_.pairs ? format_pair_rules(*options_.pairs) : "default";
         j["ridge"] = report_.ridge;
-        j["time_nodes"] = options_.time_nodes;
+        j["time_nodes"] = b.node_time.size() - 1;
         j["t_min"] = b.t_min, j["t_end"] = b.t_end;
         j["reference"] = report_.reference;
         j["moment_precision"] = options_.single_precision ? "float32" : "float64";
+    }
+    if (model_.linear) {
+        j["process"] = process_name(model_.process);
+        j["degree"] = model_.linear->degree, j["ridge"] = model_.linear->ridge;
+        j["t_min"] = model_.linear->t_min, j["t_end"] = model_.linear->t_end;
+        j["reference"] = report_.reference;
+    }
+    if (model_.waves) {
+        j["process"] = process_name(model_.process);
+        j["radius"] = model_.waves->radius, j["ridge"] = report_.ridge;
+        j["time_nodes"] = model_.waves->node_time.size() - 1;
+        j["t_min"] = model_.waves->t_min, j["t_end"] = model_.waves->t_end;
+        j["reference"] = report_.reference;
+        j["lower"] = model_.standardization.mean;
+        for (size_t k = 0; k < model_.standardization.mean.size(); ++k)
+            j["upper"].push_back(model_.standardization.mean[k] + model_.standardization.scale[k] *
+                                                                      (model_.waves->periodic ? 2 : 1) *
+                                                                      3.14159265358979323846);
     }
     for (const LevelReport& level : report_.levels)
         j["levels"].push_back({{"name", level.name},

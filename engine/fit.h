@@ -13,10 +13,10 @@ enum class Symmetry { automatic, even, none };
 enum class Structure { automatic, flat, levels };
 
 struct FitOptions {
-    std::optional<ReferenceKind> process =
-        {};         ///< none: fitted, or OU where tails are too heavy for a fitted one
+    std::optional<Process> process = {}; ///< none: fitted, or OU where tails are too heavy for a fitted one
     int degree = 0; ///< of the 1-clusters; 0: 8 with a lattice, 6 without, 4 for OU (10, 12, 8 in one, two,
                     ///< three dimensions)
+    int radius = 0; ///< box, torus: largest frequency of the basis in up to three dimensions, 0: chosen
     std::optional<std::vector<PairRule>> pairs =
         {};               ///< none given: nearest:3,all:1 with a lattice, dependent:2,all:1
                           ///< without (all:1 for OU), all:degree in two or three dimensions
@@ -33,7 +33,7 @@ struct FitOptions {
     double level_reach = 0; ///< levels: lattice distance beyond which sites are independent, 0: measured
     std::size_t level_pairs = 1'000'000; ///< levels: at most so many training pairs (row, site) each
     double ridge = -1;             ///< < 0: by held-out score-matching loss (levels: by held-out likelihood)
-    int time_nodes = 32;           ///< intervals between nodes
+    int time_nodes = 0;            ///< intervals between nodes, 0: 32 (box and torus: 96)
     double t_min = -1, t_end = -1; ///< < 0: 1e-3 (1e-4 for correlations above 0.9), max(5, 3/lambda_1)
     double reference_scale = 0.6;  ///< of the fitted potential, 0.5 to 0.8
     bool drop_constant = false;

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <fmt/core.h>
 #include <map>
+#include <numbers>
 #include <numeric>
 
 namespace dynkin {
@@ -75,6 +76,7 @@ void Fitter::choose_columns() {
 }
 
 void Fitter::pool_scales() {
+    if (has_walls()) return; // set with the box
     auto& mean = model_.standardization.mean;
     auto& scale = model_.standardization.scale;
     mean = columns_.mean, scale = columns_.sd;
@@ -171,7 +173,9 @@ void Fitter::choose_reference() {
         for (size_t j = 0; j < class_.size(); ++j) {
             b.upper[j] = std::max(-b.lower[j], b.upper[j]), b.lower[j] = -b.upper[j];
         }
-    const bool hermite = options_.process == ReferenceKind::hermite;
+    if (has_walls()) return use_box_reference();
+    const bool hermite = options_.process && (std::holds_alternative<OuProcess>(*options_.process) ||
+                                              std::holds_alternative<VeProcess>(*options_.process));
     if (!hermite) {
         use_fitted_reference(std::move(pooled));
         report_.outside = count_outside();
@@ -195,12 +199,29 @@ int Fitter::default_degree(bool hermite) const {
     return hermite ? 4 : options_.lattice ? 8 : 6;
 }
 
+/// Clusters of cosines on [0, pi]: eigenfunctions of a potential that is constant.
+void Fitter::use_box_reference() {
+    require(std::holds_alternative<BoxProcess>(model_.process), ErrorKind::usage,
+            fmt::format("fit: a torus has at most {} columns, got {}", kernels::kMaxWaveDimension,
+                        model_.dimension()));
+    Block& b = block();
+    b.basis.degree = options_.degree ? options_.degree : default_degree(false);
+    b.reference.families = {fitted_family({0, 0}, 0, std::numbers::pi, std::max(24, 2 * b.basis.degree), 96)};
+    b.reference.family_of.assign(b.coordinates.size(), 0);
+    report_.lambda_1 = b.reference.families.front().lambda[1];
+    report_.reference = "reflecting box, cosines";
+}
+
 void Fitter::use_hermite_reference() {
     Block& b = block();
     b.basis.degree = options_.degree ? options_.degree : default_degree(true);
     b.reference.families = {hermite_family(2 * b.basis.degree)};
     b.reference.family_of.assign(b.coordinates.size(), 0);
     report_.reference = "Ornstein-Uhlenbeck (Hermite)";
+    if (options_.process && std::holds_alternative<VeProcess>(*options_.process))
+        model_.process = VeProcess{};
+    else
+        model_.process = OuProcess{};
     if (report_.outside)
         report_.reference += fmt::format(": {} samples lie outside the box of a fitted one", report_.outside);
     report_.outside = 0;

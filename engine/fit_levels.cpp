@@ -187,6 +187,7 @@ void Fitter::fit_first(const std::vector<int>& coordinates) {
     first.view.read(data_, 0, some, x.data());
     const int steps = converged_steps(context_, first, some, x.data(), 0.005);
     model_.default_steps = steps ? steps : 512;
+    model_.process = first.process;
     Block& block = model_.blocks.emplace_back(std::move(first.blocks.front()));
     for (size_t k = 0; k < coordinates.size(); ++k) {
         const size_t j = static_cast<size_t>(coordinates[k]);

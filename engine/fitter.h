@@ -5,6 +5,7 @@
 #include "fit.h"
 #include "gram.h"
 #include "level_fit.h"
+#include "waves.h"
 #include <algorithm>
 #include <optional>
 #include <string>
@@ -37,8 +38,20 @@ class Fitter {
           checkpoint_(options.checkpoint) {}
 
     Model run() {
+        require(!options_.process || options_.process->index() < 2 || options_.structure != Structure::levels,
+                ErrorKind::usage, "fit: levels have fitted references, expected no other process");
         saved_ = checkpoint_.restore();
         choose_columns();
+        if (has_walls()) choose_box();
+        const bool waves = has_walls() && model_.dimension() <= kernels::kMaxWaveDimension;
+        if (waves || is_linear()) {
+            if (waves)
+                fit_waves();
+            else
+                fit_linear();
+            describe();
+            return std::move(model_);
+        }
         marginals();
         choose_symmetry();
         if (use_levels())
@@ -75,6 +88,12 @@ class Fitter {
         compute_moments();
         solve();
     }
+    bool has_walls() const;
+    void choose_box();
+    bool is_linear() const;
+    void fit_linear();
+    void fit_waves();
+    void solve_waves(const WaveBasis& basis, const Array<double>& moments);
     LevelPlans plan_levels() const;
     LevelPairs collect_pairs(const LevelPlan& plan) const;
     double measured_reach() const;
@@ -87,6 +106,7 @@ class Fitter {
     void choose_reference();
     int default_degree(bool hermite) const;
     void use_fitted_reference(std::vector<MarginalSums> pooled);
+    void use_box_reference();
     void use_hermite_reference();
     size_t count_outside() const;
     void choose_basis();

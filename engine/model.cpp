@@ -20,6 +20,21 @@ std::vector<double> TimeGrid::step_times(int steps) const {
     return t;
 }
 
+const TimeGrid& Model::times() const {
+    require(levels.empty(), ErrorKind::usage,
+            "expected a flat model, got one of levels, which diffuse one after another");
+    if (waves) return *waves;
+    if (linear) return *linear;
+    return blocks.front();
+}
+
+double process_time(const Process& process, double block_time) {
+    return std::holds_alternative<VeProcess>(process) ? 0.5 * std::expm1(2 * block_time) : block_time;
+}
+double block_time(const Process& process, double process_time) {
+    return std::holds_alternative<VeProcess>(process) ? 0.5 * std::log1p(2 * process_time) : process_time;
+}
+
 namespace {
 
 /// Second derivatives at the nodes as a matrix: m = result y for values y, spacing 1, not-a-knot.

@@ -2,6 +2,7 @@
 #pragma once
 #include "index_set.h"
 #include "moments.h"
+#include "process.h"
 #include "standardize.h"
 #include <optional>
 #include <string>
@@ -27,6 +28,29 @@ struct Block : TimeGrid {
     IndexSet basis;
     Array<double> coefficients;       ///< node_time.size() x K
     std::vector<double> lower, upper; ///< range of the data, per coordinate
+};
+
+/// One joint diffusion of all modelled columns in a box or on a torus. u = (x - mean)/scale lies in [0, pi]^d
+/// (box) or [0, 2 pi)^d; h(u) = sum_k c_k(t) prod_j f_{k_j}(u_j) over all k != 0 of frequency |k|_2 <=
+/// radius, f_n = cos n u (box), f_{2m-1} = cos m u and f_{2m} = sin m u (torus) (docs/method.md,
+/// section 11.1).
+struct WaveBlock : TimeGrid {
+    bool periodic = false;
+    int dimension = 0;
+    int radius = 0;
+    Array<double> coefficients; ///< node_time.size() x K, k in lexicographic order
+
+    /// k of every term, K x dimension.
+    std::vector<int> indices() const;
+};
+
+/// One joint diffusion of all modelled columns by a linear process. At every time the law is known by its
+/// moments; the score's potential is a polynomial in the whitened coordinates (docs/method.md, section 11.3).
+struct LinearBlock : TimeGrid {
+    int degree = 0;              ///< of the potential
+    double ridge = 0;            ///< of the systems, solved where they are needed
+    std::vector<double> moments; ///< E[z^alpha] of the data, |alpha| <= 2 degree, by degree, then reversed
+                                 ///< lexicographic
 };
 
 /// A number made from neighbouring coordinates: f = sum_g c_g (sum_e w_e x_{slot e})^power.
@@ -86,15 +110,25 @@ struct Model {
     Standardization standardization;
     std::vector<std::size_t> sample_shape; ///< trailing shape of the data file, written again by sample
     std::optional<Lattice> lattice;
-    std::vector<Block> blocks; ///< drawn first, jointly; none or one
-    std::vector<Level> levels; ///< then these, in order
+    Process process;                   ///< of the blocks, resolved; levels have fitted ones
+    std::vector<Block> blocks;         ///< drawn first, jointly; none or one
+    std::vector<Level> levels;         ///< then these, in order
+    std::optional<WaveBlock> waves;    ///< instead of blocks and levels
+    std::optional<LinearBlock> linear; ///< likewise
     std::optional<Tile> tile;
     int default_steps = 32; ///< of the block; levels have their own, and this is the largest
     double training_rows = 0;
     std::string configuration; ///< resolved settings of the fit, JSON
 
     int dimension() const { return static_cast<int>(view.kept.size()); } ///< modelled columns
+    /// Of the one diffusion of a flat model; Error(usage) for a model of levels.
+    const TimeGrid& times() const;
 };
+
+/// The times of the process of a flat model, and the time that its block has then: another one for the
+/// variance-exploding process, tau = log(1 + 2 t)/2.
+double process_time(const Process& process, double block_time);
+double block_time(const Process& process, double process_time);
 
 /// Weights w with c(t) = sum_n w_n c(node n): the cubic spline in tau through the nodes, not-a-knot at the
 /// ends. Times outside the nodes are an Error(usage).

@@ -4,6 +4,7 @@
 #include "model_tensors.h"
 #include "tensor_file.h"
 #include "tile.h"
+#include "waves.h"
 #include <algorithm>
 #include <cmath>
 #include <fmt/core.h>
@@ -323,6 +324,56 @@ const char* boundary_name(Boundary boundary) {
     return boundary == Boundary::periodic ? "periodic" : boundary == Boundary::free ? "free" : "zero";
 }
 
+void put_process(TensorFile& file, const Model& model) {
+    const Process& process = model.process;
+    file.metadata["process"] = process_name(process);
+    if (process.index() < 2 && !model.blocks.empty()) // what the block is counts
+        file.metadata["process"] =
+            model.blocks.front().reference.families.front().kind == ReferenceKind::hermite ? "ou" : "fitted";
+    const auto put_box = [&](const std::vector<double>& lower, const std::vector<double>& upper) {
+        file.put("process.lower", lower), file.put("process.upper", upper);
+    };
+    const auto put_matrix = [&](const std::string& name, const Array<double>& a) {
+        file.put(name, std::vector<double>(a.begin(), a.end()), {a.rows(), a.cols()});
+    };
+    if (const auto* box = std::get_if<BoxProcess>(&process)) put_box(box->lower, box->upper);
+    if (const auto* torus = std::get_if<TorusProcess>(&process)) put_box(torus->lower, torus->upper);
+    if (const auto* linear = std::get_if<LinearProcess>(&process))
+        put_matrix("process.drift", linear->drift), put_matrix("process.noise", linear->noise);
+    // Models that older programs can read stay in their version.
+    if (process.index() > 1) file.version = 2;
+}
+
+Array<double> read_matrix(const Reader& reader, const std::string& name, size_t rows) {
+    const auto values = reader.numbers(name);
+    const auto& shape = reader.file().tensors.at(name).shape;
+    reader.check(shape.size() == 2 && shape[0] == rows, fmt::format("'{}' has the wrong shape", name));
+    Array<double> a(rows, shape[1]);
+    std::copy(values.begin(), values.end(), a.begin());
+    return a;
+}
+
+/// Files of version 1 that do not name it: what the family of their block is.
+Process read_process(const Reader& reader, size_t dimension) {
+    const std::string name = process_of(reader.file());
+    const auto box = [&](auto process) {
+        process.lower = reader.numbers("process.lower", dimension);
+        process.upper = reader.numbers("process.upper", dimension);
+        for (size_t j = 0; j < dimension; ++j)
+            reader.check(process.lower[j] < process.upper[j], "'process.lower' is not below 'process.upper'");
+        return Process(std::move(process));
+    };
+    if (name == "fitted" || name.empty()) return FittedProcess{};
+    if (name == "ou") return OuProcess{};
+    if (name == "ve") return VeProcess{};
+    if (name == "box") return box(BoxProcess{});
+    if (name == "torus") return box(TorusProcess{});
+    if (name == "linear")
+        return LinearProcess{read_matrix(reader, "process.drift", dimension),
+                             read_matrix(reader, "process.noise", dimension)};
+    reader.reject(fmt::format("unknown process '{}'", name));
+}
+
 /// The levels draw each even point of the interior once, given points of the frame and those before.
 void check_tile(const Reader& reader, const Tile& tile) {
     const TileShape shape(tile.side, tile.axes);
@@ -342,6 +393,57 @@ void check_tile(const Reader& reader, const Tile& tile) {
     }
     for (int p = 0; p < shape.points(); ++p)
         reader.check(seen[static_cast<size_t>(p)] || shape.odd(p), "the levels of the tile leave points out");
+}
+
+void put_waves(TensorFile& file, const WaveBlock& b) {
+    file.put("waves.shape", std::vector<std::int64_t>{b.periodic, b.radius});
+    put_times(file, "waves.", b);
+    file.put("waves.coefficients", std::vector<double>(b.coefficients.begin(), b.coefficients.end()),
+             {b.coefficients.rows(), b.coefficients.cols()});
+}
+
+WaveBlock read_waves(const Reader& reader, const Model& model) {
+    WaveBlock b;
+    const auto shape = reader.indices("waves.shape", 0, 1024, 2);
+    b.periodic = shape[0] == 1, b.radius = shape[1], b.dimension = model.dimension();
+    reader.check(shape[0] <= 1 && (b.periodic ? std::holds_alternative<TorusProcess>(model.process)
+                                              : std::holds_alternative<BoxProcess>(model.process)),
+                 "'waves.shape' does not match the process");
+    read_times(reader, "waves.", b);
+    size_t terms = 0;
+    try {
+        terms = make_wave_basis(b.periodic, b.dimension, b.radius).size();
+    } catch (const Error& error) {
+        reader.reject(error.what());
+    }
+    const auto c = reader.numbers("waves.coefficients", b.node_time.size() * terms);
+    b.coefficients = Array<double>(b.node_time.size(), terms);
+    std::copy(c.begin(), c.end(), b.coefficients.begin());
+    return b;
+}
+
+void put_linear(TensorFile& file, const LinearBlock& b) {
+    file.put("linear.shape", std::vector<std::int64_t>{b.degree});
+    file.put("linear.times", std::vector<double>{b.t_min, b.t_end, b.t0});
+    file.put("linear.ridge", std::vector<double>{b.ridge});
+    file.put("linear.moments", b.moments);
+}
+
+LinearBlock read_linear(const Reader& reader, const Model& model) {
+    LinearBlock b;
+    reader.check(std::holds_alternative<LinearProcess>(model.process),
+                 "'linear.shape' does not match the process");
+    b.degree = reader.indices("linear.shape", 1, 64, 1)[0];
+    const auto times = reader.numbers("linear.times", 3);
+    b.t_min = times[0], b.t_end = times[1], b.t0 = times[2];
+    reader.check(b.t_min >= 0 && b.t_end > b.t_min && b.t0 > 0, "'linear.times' are not in order");
+    b.ridge = reader.numbers("linear.ridge", 1)[0];
+    size_t moments = 1; // binomial(d + 2 degree, d)
+    for (int k = 1; k <= 2 * b.degree && moments < size_t{1} << 20; ++k)
+        moments = moments * static_cast<size_t>(model.dimension() + k) / static_cast<size_t>(k);
+    b.moments = reader.numbers("linear.moments", moments);
+    reader.check(b.ridge >= 0 && b.moments[0] == 1, "'linear.moments' do not begin with 1");
+    return b;
 }
 
 void put_tile(TensorFile& file, const Tile& tile) {
@@ -383,11 +485,19 @@ std::vector<Level> read_levels(const TensorFile& file, int dimension, const std:
     return levels;
 }
 
+std::string process_of(const TensorFile& model) {
+    if (const auto name = model.metadata.find("process"); name != model.metadata.end()) return name->second;
+    const auto kind = model.tensors.find("block0.family0.kind");
+    if (kind == model.tensors.end() || kind->second.i64.empty()) return "";
+    return kind->second.i64[0] ? "fitted" : "ou";
+}
+
 void write_model(const std::filesystem::path& path, const Model& model) {
     TensorFile file;
     file.format = "dynkin-model";
     file.metadata["configuration"] = model.configuration;
     file.metadata["seed"] = fmt::format("{}", model.view.seed);
+    put_process(file, model);
     file.put("view.columns",
              std::vector<std::int64_t>{static_cast<std::int64_t>(model.view.columns), model.view.levels});
     file.put("view.kept", integers(model.view.kept));
@@ -405,12 +515,14 @@ void write_model(const std::filesystem::path& path, const Model& model) {
     for (size_t k = 0; k < model.blocks.size(); ++k)
         put_block(file, fmt::format("block{}.", k), model.blocks[k]);
     put_levels(file, model.levels);
+    if (model.waves) put_waves(file, *model.waves);
+    if (model.linear) put_linear(file, *model.linear);
     if (model.tile) put_tile(file, *model.tile);
     write_tensor_file(path, file);
 }
 
 Model read_model(const std::filesystem::path& path) {
-    const TensorFile file = read_tensor_file(path, "dynkin-model");
+    const TensorFile file = read_tensor_file(path, "dynkin-model", 2);
     const Reader reader(file);
     Model model;
     model.configuration = file.text("configuration");
@@ -449,12 +561,17 @@ Model read_model(const std::filesystem::path& path) {
                      "'lattice.shape' does not match the columns");
         model.lattice = lattice;
     }
+    model.process = read_process(reader, d);
     const int blocks = reader.indices("blocks", 0, 1, 1)[0];
     for (int k = 0; k < blocks; ++k)
         model.blocks.push_back(read_block(reader, fmt::format("block{}.", k), static_cast<int>(d)));
     model.levels = read_levels(file, static_cast<int>(d));
-    reader.check(!model.blocks.empty() || !model.levels.empty(), "it has no blocks and no levels");
-    check_partition(reader, model);
+    if (file.tensors.contains("waves.shape")) model.waves = read_waves(reader, model);
+    if (file.tensors.contains("linear.shape")) model.linear = read_linear(reader, model);
+    const int kinds = (model.waves ? 1 : 0) + (model.linear ? 1 : 0) +
+                      (model.blocks.empty() && model.levels.empty() ? 0 : 1);
+    reader.check(kinds == 1, "expected one diffusion: blocks and levels, waves or linear");
+    if (!model.waves && !model.linear) check_partition(reader, model);
     if (file.tensors.contains("tile.shape")) model.tile = read_tile(reader, model);
     return model;
 }

@@ -9,11 +9,13 @@
 #include "level_flow.h"
 #include "level_table.h"
 #include "levels_device.h"
+#include "linear.h"
 #include "parallel.h"
 #include "progress.h"
 #include "reach.h"
 #include "score.h"
 #include "stationary.h"
+#include "waves.h"
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -43,7 +45,7 @@ class BlockSampler {
     BlockSampler(const Context& context, const Model& model, const Block& block, const SampleOptions& options)
         : context_(context), model_(model), block_(block), options_(options), field_(context, block_),
           step_(kernels::step_kernels(context.isa())), sites_(block.coordinates.size()) {
-        steps_ = options.steps ? options.steps : model.default_steps;
+        steps_ = options.steps ? options.steps : default_steps(model, options.method);
         times_ = block_.step_times(steps_);
         for (double t : times_) coefficients_.push_back(field_.arrange(coefficients_at(block_, t)));
         fitted_ = block_.reference.families.front().kind == ReferenceKind::fitted;
@@ -323,7 +325,10 @@ double step_doubling(const Context& context, const Model& model, const Batch& ba
     }
     if (log_q.empty()) return 0;
     const std::vector<double> finer =
-        block_density(context, model, model.blocks.front(), log_q.size(), x.data(), 2 * steps);
+        model.linear ? linear_density(context, model, log_q.size(), x.data(), 2 * steps)
+        : model.waves
+            ? wave_density(context, model, log_q.size(), x.data(), 2 * steps)
+            : block_density(context, model, model.blocks.front(), log_q.size(), x.data(), 2 * steps);
     double square = 0;
     for (size_t n = 0; n < log_q.size(); ++n) square += (log_q[n] - finer[n]) * (log_q[n] - finer[n]);
     return std::sqrt(square / static_cast<double>(log_q.size()));
@@ -338,6 +343,8 @@ class Sampling::Engine {
         require(options.steps >= 0, ErrorKind::usage,
                 fmt::format("steps: expected at least 1, got {}", options.steps));
         if (!model.blocks.empty()) block_.emplace(context, model, model.blocks.front(), options_);
+        if (model.waves) waves_.emplace(context, model, options_);
+        if (model.linear) linear_.emplace(context, model, options_);
         if (options.exact_stages) use_exact_levels();
         tables_.resize(model.levels.size());
         for (size_t k = 0; k < tables_.size() && options.tables; ++k)
@@ -379,7 +386,9 @@ class Sampling::Engine {
             batch.x = Array<float>(batch.tiles(), d * kScoreTile);
             if (ode) batch.log_density = Array<double>(batch.tiles(), kScoreTile);
             if (block_) block_->generate(batch, progress_);
-            if (block_ && ode && options_.estimate_error && error_ < 0)
+            if (waves_) waves_->generate(batch.first, batch.x, batch.log_density, progress_);
+            if (linear_) linear_->generate(batch.first, batch.x, batch.log_density, progress_);
+            if ((block_ || waves_ || linear_) && ode && options_.estimate_error && error_ < 0)
                 error_ = step_doubling(context_, model_, batch, steps());
             if (!levels_.empty()) draw_levels(batch);
             for (size_t n = 0; n < rows && ode; ++n)
@@ -399,7 +408,7 @@ class Sampling::Engine {
     double log_density_error() const { return std::max(error_, 0.0); }
 
   private:
-    int steps() const { return options_.steps ? options_.steps : model_.default_steps; }
+    int steps() const { return options_.steps ? options_.steps : default_steps(model_, options_.method); }
     size_t runaways() const { return flagged_ + (block_ ? block_->runaways() : 0); }
 
     void draw_levels(Batch& batch) {
@@ -458,6 +467,8 @@ class Sampling::Engine {
     const Model& model_;
     const SampleOptions options_;
     std::optional<BlockSampler> block_;
+    std::optional<WaveSampler> waves_;
+    std::optional<LinearSampler> linear_;
     std::vector<std::optional<LevelFlow<float>>> levels_; ///< those that are drawn here
     std::shared_ptr<DeviceLevels<float>> device_levels_;  ///< null: on the CPU
     std::optional<ExactLevels> exact_;
@@ -476,6 +487,11 @@ SampleReport Sampling::run(size_t first, size_t count, const SampleSink& sink) {
 }
 double Sampling::log_density_error() const { return engine_->log_density_error(); }
 
+int default_steps(const Model& model, Method method) {
+    return (model.waves || model.linear) && method == Method::sde ? std::max(model.default_steps / 2, 1)
+                                                                  : model.default_steps;
+}
+
 Samples sample(const Context& context, const Model& model, size_t count, const SampleOptions& options) {
     Samples out;
     out.rows = Array<float>(count, model.view.columns);
@@ -491,6 +507,8 @@ Samples sample(const Context& context, const Model& model, size_t count, const S
 std::vector<double> log_density(const Context& context, const Model& model, size_t count, const double* x,
                                 int steps) {
     require(steps >= 0, ErrorKind::usage, fmt::format("steps: expected at least 1, got {}", steps));
+    if (model.linear) return linear_density(context, model, count, x, steps ? steps : model.default_steps);
+    if (model.waves) return wave_density(context, model, count, x, steps ? steps : model.default_steps);
     std::vector<double> out(count, 0.0);
     if (!model.blocks.empty())
         out = block_density(context, model, model.blocks.front(), count, x,

@@ -43,6 +43,9 @@ struct SampleReport {
 using SampleSink =
     std::function<void(std::size_t first, std::size_t count, const float* rows, const double* log_density)>;
 
+/// Steps unless others are asked for.
+int default_steps(const Model& model, Method method);
+
 /// Generates parts of the infinite sequence of particles of one model and seed. float32 positions, log q in
 /// float64. Same bytes for any division of the sequence and any thread count. SDE: Strang splitting, half
 /// step of the drift 2 grad h, exact reference transition, half step. ODE: Heun.

@@ -3,8 +3,10 @@
 #include "../kernels/score.h"
 #include "device_block.h"
 #include "error.h"
+#include "linear.h"
 #include "parallel.h"
 #include "piecewise.h"
+#include "waves.h"
 #include <algorithm>
 #include <map>
 
@@ -144,6 +146,22 @@ template class ScoreField<double>;
 void score(const Context& context, const Model& model, double t, size_t count, const double* x, double* out) {
     const size_t d = static_cast<size_t>(model.dimension());
     require(model.levels.empty(), ErrorKind::usage, "score: expected a flat model, got one of levels");
+    if (model.linear) return linear_score(context, model, t, count, x, out);
+    if (model.waves) return wave_score(context, model, t, count, x, out);
+    if (std::holds_alternative<VeProcess>(model.process)) {
+        // x_t - mean = exp(tau) (x_tau - mean) has the score of x_tau, times exp(-tau).
+        Model ou = model;
+        ou.process = OuProcess{};
+        const double tau = block_time(model.process, t), decay = std::exp(-tau);
+        std::vector<double> y(x, x + count * d);
+        for (size_t n = 0; n < y.size(); ++n) {
+            const double mean = model.standardization.mean[n % d];
+            y[n] = mean + decay * (y[n] - mean);
+        }
+        score(context, ou, tau, count, y.data(), out);
+        for (size_t n = 0; n < y.size(); ++n) out[n] *= decay;
+        return;
+    }
     const Block& block = model.blocks.front();
     const ScoreField<double> field(context, block);
     const auto coefficients = field.arrange(coefficients_at(block, t));

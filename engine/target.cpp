@@ -6,6 +6,8 @@
 #include "error.h"
 #include "kernels/elementary.h"
 #include "kernels/philox.h"
+#include "parallel.h"
+#include "toy_density.h"
 #include <algorithm>
 #include <cmath>
 #include <fmt/format.h>
@@ -421,6 +423,24 @@ void draw_toy(const ToyTarget& target, const Source& source, double* x) {
 }
 
 } // namespace
+
+void exact_log_density(const Context& context, const Target& target, std::size_t count, const double* x,
+                       double* out) {
+    if (!target.can_draw_directly())
+        throw Error(ErrorKind::usage,
+                    fmt::format("{}: its density is known up to a factor only", target.kind));
+    if (const auto* toy = std::get_if<ToyTarget>(&target.law)) {
+        const ToyDensity density(*toy);
+        return parallel_for(context.threads(), count,
+                            [&](std::size_t n, std::size_t) { out[n] = density(x + 2 * n); });
+    }
+    energy(context, target, count, x, out);
+    double log_normaliser = 0; // a mixture's energy has it
+    if (const auto* gaussian = std::get_if<GaussianTarget>(&target.law))
+        for (std::size_t j = 0; j < gaussian->mean.size(); ++j)
+            log_normaliser += 0.5 * std::log(2 * std::numbers::pi) + std::log(gaussian->cholesky(j, j));
+    for (std::size_t n = 0; n < count; ++n) out[n] = -out[n] - log_normaliser;
+}
 
 void draw_direct(const Context& context, const Target& target, std::uint64_t seed, std::size_t first,
                  std::size_t count, double* x) {

@@ -110,6 +110,11 @@ void energy(const Context& context, const Target& target, std::size_t count, con
 void energy_gradient(const Context& context, const Target& target, std::size_t count, const double* x,
                      double* energies, double* gradients);
 
+/// out[n] = log p(x_n) of a normalised law that can be drawn directly, -inf outside its support: Gaussians,
+/// mixtures, toys (one quadrature a point for moons, two_spirals and pinwheel). Error(usage) for others.
+void exact_log_density(const Context& context, const Target& target, std::size_t count, const double* x,
+                       double* out);
+
 /// Energies of one target for many calls: its tables, and on a device the buffers that rows go through, are
 /// set up once. Rows are copied in parts that fit into the device's memory, one part while another is
 /// computed.

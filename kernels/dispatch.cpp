@@ -5,12 +5,14 @@
 #include "score.h"
 #include "step.h"
 #include "table.h"
+#include "waves.h"
 
 namespace dynkin::kernels {
 
 DYNKIN_DISPATCH(MomentKernels, moment_kernels)
 DYNKIN_DISPATCH(ScoreKernels, score_kernels)
 DYNKIN_DISPATCH(ConditionalKernels, conditional_kernels)
+DYNKIN_DISPATCH(WaveKernels, wave_kernels)
 
 const StepKernels& step_kernels_baseline();
 const StepKernels& step_kernels_avx2();

@@ -77,7 +77,7 @@ TEST_P(CudaFitOfAChain, GinzburgLandauOf16SitesHasTheCoefficientsOfTheCpu) {
 
 FitOptions small() {
     FitOptions options;
-    options.process = ReferenceKind::hermite, options.degree = 3, options.pairs = parse_pair_rules("all:1"),
+    options.process = OuProcess{}, options.degree = 3, options.pairs = parse_pair_rules("all:1"),
     options.time_nodes = 6;
     return options;
 }

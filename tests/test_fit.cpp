@@ -26,8 +26,8 @@ class Fit : public cases::Folder {
     }
     FitOptions small(ReferenceKind kind = ReferenceKind::fitted) const {
         FitOptions options;
-        options.process = kind, options.degree = 3, options.pairs = parse_pair_rules("all:1"),
-        options.time_nodes = 6;
+        options.process = kind == ReferenceKind::hermite ? Process(OuProcess{}) : Process(FittedProcess{});
+        options.degree = 3, options.pairs = parse_pair_rules("all:1"), options.time_nodes = 6;
         return options;
     }
     ErrorKind failure(const Array<double>& x, const FitOptions& options,
@@ -319,7 +319,7 @@ TEST_F(Fit, OptionsThatCannotBeAreUsageErrors) {
         EXPECT_EQ(failure(chain(500, 4), options), ErrorKind::usage);
     };
     expect_usage([](FitOptions& o) { o.degree = 25; });
-    expect_usage([](FitOptions& o) { o.time_nodes = 0; });
+    expect_usage([](FitOptions& o) { o.time_nodes = -1; });
     expect_usage([](FitOptions& o) { o.time_nodes = 1025; });
     expect_usage([](FitOptions& o) { o.t_min = 2, o.t_end = 1; });
     expect_usage([](FitOptions& o) { o.pairs = parse_pair_rules("nearest:2"); }); // no lattice
@@ -344,7 +344,7 @@ TEST_F(Fit, DataThatCannotBeModelledEndInAClearError) { // or in a model that sa
         for (int process = 0; process < 3; ++process) {
             FitOptions options = small();
             if (process == 0) options.process.reset();
-            if (process == 1) options.process = ReferenceKind::hermite;
+            if (process == 1) options.process = OuProcess{};
             try {
                 const Model model = fit(cases::context(2), data(x), options);
                 for (Method method : {Method::sde, Method::ode}) {

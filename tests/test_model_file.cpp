@@ -132,6 +132,53 @@ TEST_F(ModelFile, BoundariesEvenBasesAndTotalDegreesComeBack) {
     EXPECT_TRUE(read_model(written(plain)).sample_shape.empty());
 }
 
+TEST_F(ModelFile, ProcessesComeBackAndNewOnesRaiseTheVersion) {
+    Model model = rich_model(ReferenceKind::hermite);
+    const auto version = [&](const Process& process) {
+        model.process = process;
+        const auto file = written(model);
+        EXPECT_EQ(std::string(process_name(read_model(file).process)), process_name(process));
+        return read_tensor_file(file, "dynkin-model", 2).version;
+    };
+    EXPECT_EQ(version(OuProcess{}), 1);
+    EXPECT_EQ(version(VeProcess{}), 2);
+    EXPECT_EQ(version(BoxProcess{{0, 1, 2}, {1, 2, 4}, 0}), 2);
+    EXPECT_EQ(std::get<BoxProcess>(read_model(path("m.dynkin")).process).upper,
+              (std::vector<double>{1, 2, 4}));
+    EXPECT_EQ(version(TorusProcess{{0, 0, 0}, {1, 2, 4}}), 2);
+    Array<double> drift(3, 3), noise(3, 2);
+    drift(0, 1) = 0.25, noise(2, 1) = 3;
+    EXPECT_EQ(version(LinearProcess{drift, noise}), 2);
+    const Model linear = read_model(path("m.dynkin"));
+    EXPECT_TRUE(cases::same_bytes(std::get<LinearProcess>(linear.process).drift, drift));
+    EXPECT_TRUE(cases::same_bytes(std::get<LinearProcess>(linear.process).noise, noise));
+}
+
+TEST_F(ModelFile, FilesThatDoNotNameTheirProcessHaveTheOneOfTheirBlock) {
+    for (ReferenceKind kind : {ReferenceKind::hermite, ReferenceKind::fitted}) {
+        TensorFile file = tensors(kind);
+        file.metadata.erase("process");
+        EXPECT_EQ(process_of(file), kind == ReferenceKind::hermite ? "ou" : "fitted");
+        write_tensor_file(path("old"), file);
+        EXPECT_EQ(read_model(path("old")).process.index(), kind == ReferenceKind::hermite ? 1u : 0u);
+    }
+}
+
+TEST_F(ModelFile, UnknownProcessesAndBoxesThatAreNoneAreRefused) {
+    Model model = rich_model(ReferenceKind::hermite);
+    model.process = BoxProcess{{0, 1, 2}, {1, 2, 4}, 0};
+    write_model(path("m"), model);
+    const TensorFile sound = read_tensor_file(path("m"), "dynkin-model", 2);
+    expect_refused(sound, "unknown process", [](TensorFile& f) { f.metadata["process"] = "poisson"; });
+    expect_refused(sound, "empty box", [](TensorFile& f) {
+        f.put("process.upper", std::vector<double>{1, 1, 4});
+    });
+    expect_refused(sound, "short box", [](TensorFile& f) {
+        f.put("process.upper", std::vector<double>{1, 2});
+    });
+    expect_refused(sound, "newer version", [](TensorFile& f) { f.version = 3; });
+}
+
 TEST_F(ModelFile, WritingAgainGivesTheSameBytes) {
     const auto first = written(rich_model(ReferenceKind::fitted), "a");
     EXPECT_EQ(bytes(first), bytes(written(read_model(first), "b")));

@@ -109,7 +109,7 @@ TEST_P(ValidateDigits, MomentsAndLikelihoodOfTheOtherHalf) {
     FitOptions options;
     options.drop_constant = true, options.dequantise = levels, options.seed = seed;
     if (setting.chosen) {
-        options.process = ReferenceKind::hermite, options.degree = 6, options.ridge = 3e-4;
+        options.process = OuProcess{}, options.degree = 6, options.ridge = 3e-4;
         options.pairs = parse_pair_rules("all:1");
     }
     FitReport report;

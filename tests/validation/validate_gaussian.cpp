@@ -61,7 +61,7 @@ TEST(ValidateGaussian, HeunIsOfSecondOrderTowardsTheExactDensity) {
     const Target exact = moment_matched(x);
 
     FitOptions options;
-    options.process = ReferenceKind::hermite, options.degree = 2, options.pairs = parse_pair_rules("all:1");
+    options.process = OuProcess{}, options.degree = 2, options.pairs = parse_pair_rules("all:1");
     options.symmetry = Symmetry::none, options.ridge = 0, options.t_min = 0;
     const Model model = fit(context, SampleFile(folder / "train.npy"), options);
 

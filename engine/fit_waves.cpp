@@ -1,0 +1,158 @@
+// fit_waves.cpp - fit() in a box or on a torus: where the walls are, moments of products of waves, one linear
+// system per time node.
+#include "fitter.h"
+#include "parallel.h"
+#include "solve.h"
+#include "waves.h"
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <fmt/core.h>
+#include <numbers>
+
+namespace dynkin {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+double seconds_since(Clock::time_point start) {
+    return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+/// Given for every column of the file, or one number for all of them; of the modelled columns.
+std::vector<double> of_columns(const std::vector<double>& given, const DataView& view) {
+    require(given.size() == 1 || given.size() == view.columns, ErrorKind::usage,
+            fmt::format("fit: expected one box or one for each of {} columns, got {}", view.columns,
+                        given.size()));
+    std::vector<double> out;
+    for (int column : view.kept) out.push_back(given[given.size() == 1 ? 0 : static_cast<size_t>(column)]);
+    return out;
+}
+
+/// The frequencies that N >= 2e4 rows support; a torus has twice as many functions of each.
+int default_radius(bool periodic, int dimension) {
+    const int radius = dimension == 1 ? 64 : dimension == 2 ? 32 : 12;
+    return periodic ? radius / 2 : radius;
+}
+
+double default_ridge(size_t rows) { return rows >= 20'000 ? 1e-5 : rows >= 5'000 ? 1e-3 : 1e-2; }
+
+} // namespace
+
+bool Fitter::has_walls() const {
+    return options_.process && (std::holds_alternative<BoxProcess>(*options_.process) ||
+                                std::holds_alternative<TorusProcess>(*options_.process));
+}
+
+/// The box of the process, resolved, and u = (x - mean)/scale on [0, pi] (torus: [0, 2 pi)).
+void Fitter::choose_box() {
+    std::vector<double> lower, upper;
+    double turns = 1;
+    if (const auto* box = std::get_if<BoxProcess>(&*options_.process)) {
+        require(box->margin >= 0 && box->margin <= 10, ErrorKind::usage,
+                fmt::format("fit: expected a margin from 0 to 10, got {}", box->margin));
+        lower = box->lower, upper = box->upper;
+        if (lower.empty()) {
+            for (size_t j = 0; j < columns_.min.size(); ++j) {
+                const double margin = box->margin * (columns_.max[j] - columns_.min[j]);
+                lower.push_back(columns_.min[j] - margin), upper.push_back(columns_.max[j] + margin);
+            }
+        } else
+            lower = of_columns(lower, model_.view), upper = of_columns(upper, model_.view);
+        model_.process = BoxProcess{lower, upper, box->margin};
+    } else {
+        const auto& torus = std::get<TorusProcess>(*options_.process);
+        lower = torus.lower, upper = torus.upper, turns = 2;
+        if (lower.empty()) { // angles: from 0, or from -pi when there are negative ones
+            for (double least : columns_.min) {
+                lower.push_back(least < 0 ? -std::numbers::pi : 0);
+                upper.push_back(lower.back() + 2 * std::numbers::pi);
+            }
+        } else
+            lower = of_columns(lower, model_.view), upper = of_columns(upper, model_.view);
+        model_.process = TorusProcess{lower, upper};
+    }
+    model_.standardization.mean = lower, model_.standardization.scale.clear();
+    for (size_t j = 0; j < lower.size(); ++j) {
+        require(std::isfinite(lower[j]) && std::isfinite(upper[j]) && lower[j] < upper[j], ErrorKind::usage,
+                fmt::format("fit: expected lower < upper for the box of column {}, got {} and {}",
+                            model_.view.kept[j], lower[j], upper[j]));
+        if (columns_.min[j] < lower[j] || columns_.max[j] > upper[j])
+            reject(fmt::format("column {} has values from {:g} to {:g}, expected all of them within the {} "
+                               "[{:g}, {:g}]",
+                               model_.view.kept[j], columns_.min[j], columns_.max[j],
+                               turns == 2 ? "period" : "box", lower[j], upper[j]));
+        model_.standardization.scale.push_back((upper[j] - lower[j]) / (turns * std::numbers::pi));
+    }
+}
+
+void Fitter::fit_waves() {
+    WaveBlock& b = model_.waves.emplace();
+    b.periodic = std::holds_alternative<TorusProcess>(model_.process);
+    b.dimension = model_.dimension();
+    b.radius = options_.radius ? options_.radius : default_radius(b.periodic, b.dimension);
+    b.t_min = options_.t_min >= 0 ? options_.t_min : 1e-4;
+    b.t_end = options_.t_end > 0 ? options_.t_end : 5;
+    b.t0 = 0.003;
+    require(b.t_min < b.t_end, ErrorKind::usage,
+            fmt::format("times: expected t_min < t_end, got {} and {}", b.t_min, b.t_end));
+    const int nodes = options_.time_nodes ? options_.time_nodes : 96;
+    require(nodes >= 1 && nodes <= 1024, ErrorKind::usage,
+            fmt::format("time nodes: expected 1 to 1024, got {}", nodes));
+    b.node_time = b.step_times(nodes);
+    model_.default_steps = 96;
+    const WaveBasis basis = make_wave_basis(b.periodic, b.dimension, b.radius);
+    const auto start = Clock::now();
+    const size_t d = static_cast<size_t>(b.dimension);
+    const auto& [mean, scale] = model_.standardization;
+    const Array<double> moments =
+        wave_moments(context_, basis, rows(), [&](size_t first, size_t count, double* u) {
+            model_.view.read(data_, first, count, u);
+            for (size_t k = 0; k < count * d; ++k) u[k] = (u[k] - mean[k % d]) / scale[k % d];
+        });
+    report_.moment_seconds = seconds_since(start);
+    report_.moments = moments.size(), report_.basis_size = basis.size();
+    report_.moment_gflops = 2e-9 * static_cast<double>(moments.size()) * static_cast<double>(rows()) /
+                            std::max(report_.moment_seconds, 1e-9);
+    report_.lambda_1 = 1, report_.heldout_loss = NAN;
+    report_.symmetry_reason = "not used", report_.structure_reason = "one joint basis";
+    report_.reference =
+        fmt::format("{}, frequencies up to {}",
+                    b.periodic ? "torus, sines and cosines" : "reflecting box, cosines", b.radius);
+    solve_waves(basis, moments);
+}
+
+void Fitter::solve_waves(const WaveBasis& basis, const Array<double>& moments) {
+    const auto start = Clock::now();
+    WaveBlock& block = *model_.waves;
+    const WaveSystem system(basis);
+    const std::vector<double> scaling = system.scaling();
+    const size_t n = basis.size(), nodes = block.node_time.size();
+    report_.ridge = options_.ridge >= 0 ? options_.ridge : default_ridge(rows());
+    block.coefficients = Array<double>(nodes, n);
+    std::vector<SolveStatus> status(nodes);
+    const size_t threads = std::min(static_cast<size_t>(context_.threads()), nodes);
+    std::vector<Array<double>> matrices(threads);
+    Progress progress(context_, "solve", nodes);
+    parallel_for(static_cast<int>(threads), nodes, [&](size_t m, size_t thread) {
+        if (context_.interrupt_signal()) return;
+        Array<double>& a = matrices[thread];
+        if (a.size() == 0) a = Array<double>(n, n);
+        std::vector<double> b, c;
+        system.assemble(system.noised(moments, block.node_time[m]), a, b);
+        status[m] = solve_score_system(a, b, scaling, report_.ridge, c);
+        if (status[m].solved) std::copy(c.begin(), c.end(), block.coefficients.row(m));
+        if (thread == 0) progress.set(m + 1);
+    });
+    if (progress.interrupted()) progress.throw_interrupted();
+    for (size_t m = 0; m < nodes; ++m) {
+        if (!status[m].solved)
+            throw Error(ErrorKind::numerical,
+                        fmt::format("fit: the system at t = {:g} has no solution even with ridge {:g}",
+                                    block.node_time[m], status[m].ridge));
+        report_.ridges_raised += status[m].raised > 0;
+        report_.condition = std::max(report_.condition, status[m].condition);
+    }
+    report_.solve_seconds = seconds_since(start);
+}
+
+} // namespace dynkin

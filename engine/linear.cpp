@@ -1,0 +1,386 @@
+#include "linear.h"
+#include "error.h"
+#include "solve.h"
+#include <algorithm>
+#include <cblas.h>
+#include <cmath>
+#include <fmt/core.h>
+#include <lapacke.h>
+#include <numbers>
+
+namespace dynkin {
+
+using std::size_t;
+
+namespace {
+
+/// Standard deviations beyond which grad h stays what it is there: a polynomial fitted to the data says
+/// nothing beyond them.
+constexpr double kReach = 4;
+
+Array<double> product(const Array<double>& a, const Array<double>& b, bool transpose_b = false) {
+    Array<double> c(a.rows(), transpose_b ? b.rows() : b.cols());
+    cblas_dgemm(CblasRowMajor, CblasNoTrans, transpose_b ? CblasTrans : CblasNoTrans,
+                static_cast<int>(c.rows()), static_cast<int>(c.cols()), static_cast<int>(a.cols()), 1,
+                a.data(), static_cast<int>(a.cols()), b.data(), static_cast<int>(b.cols()), 0, c.data(),
+                static_cast<int>(c.cols()));
+    return c;
+}
+
+/// L x^alpha = sum_beta G(alpha, beta) x^beta for the generator L of the equation.
+Array<double> generator(const Monomials& m, const LinearEquation& equation) {
+    Array<double> g(m.size(), m.size());
+    const int d = m.dimension;
+    for (size_t k = 0; k < m.size(); ++k)
+        for (int i = 0; i < d; ++i) {
+            const int* alpha = m.at(k);
+            const size_t row = static_cast<size_t>(i);
+            if (alpha[i] == 0) continue;
+            g(k, m.shifted(k, i, -1)) += alpha[i] * equation.shift[row];
+            for (int j = 0; j < d; ++j) {
+                g(k, m.shifted(k, i, -1, j, 1)) += alpha[i] * equation.drift(row, static_cast<size_t>(j));
+                const int pairs = alpha[i] * (alpha[j] - (i == j ? 1 : 0));
+                if (pairs > 0)
+                    g(k, m.shifted(k, i, -1, j, -1)) +=
+                        pairs * equation.diffusion(row, static_cast<size_t>(j));
+            }
+        }
+    return g;
+}
+
+/// Lower Cholesky factor; false unless positive definite.
+bool cholesky(Array<double>& a) {
+    const int n = static_cast<int>(a.rows());
+    for (int i = 0; i < n; ++i)
+        for (int j = i + 1; j < n; ++j) a(static_cast<size_t>(i), static_cast<size_t>(j)) = 0;
+    return LAPACKE_dpotrf(LAPACK_ROW_MAJOR, 'L', n, a.data(), n) == 0;
+}
+
+/// Moments of y = inverse (x - mean) from those of x.
+std::vector<double> whitened_moments(const Monomials& m, const std::vector<double>& of_x,
+                                     const std::vector<double>& mean, const Array<double>& inverse) {
+    const size_t n = m.size();
+    const int d = m.dimension;
+    Array<double> polynomial(n, n); // row alpha: y^alpha in powers of x
+    polynomial(0, 0) = 1;
+    std::vector<double> out(n, 1.0);
+    for (size_t k = 1; k < n; ++k) {
+        const int* alpha = m.at(k);
+        const int i = static_cast<int>(std::find_if(alpha, alpha + d, [](int a) { return a > 0; }) - alpha);
+        const double* before = polynomial.row(m.shifted(k, i, -1));
+        const double* with = inverse.row(static_cast<size_t>(i));
+        double constant = 0;
+        for (int j = 0; j <= i; ++j) constant -= with[j] * mean[static_cast<size_t>(j)];
+        for (size_t b = 0; b < k; ++b) {
+            if (before[b] == 0) continue;
+            polynomial(k, b) += constant * before[b];
+            for (int j = 0; j <= i; ++j) polynomial(k, m.shifted(b, j, 1)) += with[j] * before[b];
+        }
+        out[k] = cblas_ddot(static_cast<int>(n), polynomial.row(k), 1, of_x.data(), 1);
+    }
+    return out;
+}
+
+/// He_n(x)/sqrt(n!) = sum_k h(n, k) x^k.
+Array<double> hermite_powers(int degree) {
+    const size_t n = static_cast<size_t>(degree) + 1;
+    Array<double> h(n, n);
+    h(0, 0) = 1;
+    for (size_t k = 1; k < n; ++k)
+        for (size_t p = 0; p <= k; ++p)
+            h(k, p) = ((p > 0 ? h(k - 1, p - 1) : 0) -
+                       (k > 1 ? std::sqrt(static_cast<double>(k - 1)) * h(k - 2, p) : 0)) /
+                      std::sqrt(static_cast<double>(k));
+    return h;
+}
+
+} // namespace
+
+Monomials::Monomials(int d, int most) : dimension(d), degree(most) {
+    std::vector<int> alpha(static_cast<size_t>(d), 0);
+    const auto extend = [&](const auto& self, size_t from, int left) -> void {
+        if (from + 1 == alpha.size()) {
+            alpha[from] = left;
+            place.emplace(alpha, exponents.size() / alpha.size());
+            exponents.insert(exponents.end(), alpha.begin(), alpha.end());
+            return;
+        }
+        for (int a = left; a >= 0; --a) alpha[from] = a, self(self, from + 1, left - a);
+    };
+    for (int total = 0; total <= most; ++total) extend(extend, 0, total);
+}
+
+size_t Monomials::shifted(size_t k, int i, int by, int j, int by_too) const {
+    std::vector<int> alpha(at(k), at(k) + dimension);
+    alpha[static_cast<size_t>(i)] += by;
+    if (j >= 0) alpha[static_cast<size_t>(j)] += by_too;
+    const auto found = place.find(alpha);
+    return found == place.end() ? SIZE_MAX : found->second;
+}
+
+void Monomials::evaluate(const double* x, double* out) const {
+    const size_t n = size();
+    for (size_t k = 0; k < n; ++k) {
+        out[k] = 1;
+        for (int j = 0; j < dimension; ++j)
+            for (int p = 0; p < at(k)[j]; ++p) out[k] *= x[j];
+    }
+}
+
+Array<double> matrix_exponential(const Array<double>& a) {
+    const size_t n = a.rows();
+    double norm = 0;
+    for (size_t i = 0; i < n; ++i) norm = std::max(norm, cblas_dasum(static_cast<int>(n), a.row(i), 1));
+    require(std::isfinite(norm), ErrorKind::numerical, "matrix exponential: the matrix is not finite");
+    const int squarings = norm > 0.5 ? static_cast<int>(std::ceil(std::log2(norm / 0.5))) : 0;
+    Array<double> scaled = a, sum(n, n);
+    for (double& x : scaled) x = std::ldexp(x, -squarings);
+    for (size_t i = 0; i < n; ++i) sum(i, i) = 1;
+    for (int k = 18; k >= 1; --k) { // Horner: 0.5^19 / 19! is below rounding
+        sum = product(scaled, sum);
+        for (double& x : sum) x /= k;
+        for (size_t i = 0; i < n; ++i) sum(i, i) += 1;
+    }
+    for (int k = 0; k < squarings; ++k) sum = product(sum, sum);
+    return sum;
+}
+
+void check_linear(const LinearProcess& process, size_t d) {
+    const auto& [drift, noise] = process;
+    require(drift.rows() == d && drift.cols() == d, ErrorKind::input,
+            fmt::format("linear process: expected a drift of {} x {} numbers, got {} x {}", d, d,
+                        drift.rows(), drift.cols()));
+    require(noise.rows() == d && noise.cols() >= 1, ErrorKind::input,
+            fmt::format("linear process: expected a noise of {} rows, got {} x {}", d, noise.rows(),
+                        noise.cols()));
+    for (const Array<double>* a : {&drift, &noise})
+        for (double x : *a)
+            require(std::isfinite(x), ErrorKind::input, "linear process: a number is not finite");
+    const int n = static_cast<int>(d);
+    Array<double> copy = drift;
+    std::vector<double> real(d), imaginary(d);
+    require(LAPACKE_dgeev(LAPACK_ROW_MAJOR, 'N', 'N', n, copy.data(), n, real.data(), imaginary.data(),
+                          nullptr, n, nullptr, n) == 0,
+            ErrorKind::numerical, "linear process: the eigenvalues of the drift do not converge");
+    const double largest = *std::max_element(real.begin(), real.end());
+    require(
+        largest < 0, ErrorKind::input,
+        fmt::format("linear process: the drift is unstable, an eigenvalue has real part {:g}, expected all "
+                    "below 0: the process would have no stationary law",
+                    largest));
+    Array<double> covariance = product(noise, noise, true);
+    require(LAPACKE_dsyev(LAPACK_ROW_MAJOR, 'N', 'L', n, covariance.data(), n, real.data()) == 0,
+            ErrorKind::numerical, "linear process: the eigenvalues of the noise do not converge");
+    require(real.front() > 1e-12 * real.back(), ErrorKind::input,
+            fmt::format(
+                "linear process: noise noise' is singular, its eigenvalues run from {:g} to {:g}: expected "
+                "noise in every direction",
+                real.front(), real.back()));
+}
+
+LinearEquation standardised(const LinearProcess& process, const Standardization& z) {
+    const size_t d = z.mean.size();
+    LinearEquation out{Array<double>(d, d), product(process.noise, process.noise, true),
+                       std::vector<double>(d, 0)};
+    for (size_t i = 0; i < d; ++i)
+        for (size_t j = 0; j < d; ++j) {
+            out.shift[i] += process.drift(i, j) * z.mean[j] / z.scale[i];
+            out.drift(i, j) = process.drift(i, j) * z.scale[j] / z.scale[i];
+            out.diffusion(i, j) *= 0.5 / (z.scale[i] * z.scale[j]);
+        }
+    return out;
+}
+
+LinearField::LinearField(const Model& model)
+    : moments_(model.dimension(), 2 * model.linear->degree), basis_(model.dimension(), model.linear->degree),
+      equation_(standardised(std::get<LinearProcess>(model.process), model.standardization)),
+      generator_(generator(moments_, equation_)), initial_(model.linear->moments),
+      ridge_(model.linear->ridge) {
+    require(initial_.size() == moments_.size(), ErrorKind::input, "linear process: the moments do not fit");
+    for (size_t k = 0; k < basis_.size(); ++k) {
+        Recurrence from{-1, 0, 0, 0};
+        for (int i = 0; i < basis_.dimension; ++i) {
+            const int n = basis_.at(k)[i];
+            if (n > 0 && from.coordinate < 0)
+                from = {i, n, basis_.shifted(k, i, -1), n > 1 ? basis_.shifted(k, i, -2) : 0};
+            lower_.push_back(basis_.shifted(k, i, -1));
+            for (int j = 0; j < basis_.dimension; ++j)
+                shifts_.push_back(i == j ? basis_.shifted(k, i, -2) : basis_.shifted(k, i, -1, j, -1));
+        }
+        recurrence_.push_back(from);
+    }
+}
+
+LinearState LinearField::at(double t) const {
+    const size_t d = dimension(), n = moments_.size();
+    Array<double> scaled = generator_;
+    for (double& x : scaled) x *= t;
+    const Array<double> flow = matrix_exponential(scaled);
+    std::vector<double> moments(n);
+    cblas_dgemv(CblasRowMajor, CblasNoTrans, static_cast<int>(n), static_cast<int>(n), 1, flow.data(),
+                static_cast<int>(n), initial_.data(), 1, 0, moments.data(), 1);
+    LinearState state;
+    state.mean.assign(moments.begin() + 1, moments.begin() + 1 + static_cast<std::ptrdiff_t>(d));
+    state.factor = Array<double>(d, d);
+    for (size_t i = 0; i < d; ++i)
+        for (size_t j = 0; j <= i; ++j) {
+            std::vector<int> alpha(d, 0);
+            ++alpha[i], ++alpha[j];
+            state.factor(i, j) = moments[moments_.place.at(alpha)] - state.mean[i] * state.mean[j];
+        }
+    require(cholesky(state.factor), ErrorKind::numerical,
+            fmt::format("linear process: the covariance at t = {:g} is not positive definite", t));
+    state.inverse = state.factor;
+    LAPACKE_dtrtri(LAPACK_ROW_MAJOR, 'L', 'N', static_cast<int>(d), state.inverse.data(),
+                   static_cast<int>(d));
+    state.log_normaliser = 0.5 * static_cast<double>(d) * std::log(2 * std::numbers::pi);
+    for (size_t i = 0; i < d; ++i) state.log_normaliser += std::log(state.factor(i, i));
+
+    // E[phi_alpha phi_beta] = sum of Hermite coefficients and whitened moments.
+    const std::vector<double> white = whitened_moments(moments_, moments, state.mean, state.inverse);
+    const Array<double> hermite = hermite_powers(basis_.degree);
+    const size_t k = basis_.size();
+    Array<double> powers(k, k), matrix(k, k); // phi in powers of y; E[y^(beta + gamma)]
+    for (size_t a = 0; a < k; ++a)
+        for (size_t b = 0; b < k; ++b) {
+            double coefficient = 1;
+            std::vector<int> sum(d);
+            for (size_t j = 0; j < d; ++j) {
+                const int p = basis_.at(a)[j], q = basis_.at(b)[j];
+                coefficient *= q <= p ? hermite(static_cast<size_t>(p), static_cast<size_t>(q)) : 0;
+                sum[j] = p + q;
+            }
+            powers(a, b) = coefficient;
+            matrix(a, b) = white[moments_.place.at(sum)];
+        }
+    const Array<double> inner = product(product(powers, matrix), powers, true);
+    // A_kl = sum_i sqrt(k_i l_i) E[phi_{k - e_i} phi_{l - e_i}], b_k = |k| E[phi_k]
+    Array<double> a(k - 1, k - 1);
+    std::vector<double> b(k - 1), lambda(k - 1);
+    for (size_t p = 1; p < k; ++p) {
+        lambda[p - 1] = 0;
+        for (size_t j = 0; j < d; ++j) lambda[p - 1] += basis_.at(p)[j];
+        // Up to degree two these are 0 by the choice of y.
+        b[p - 1] = lambda[p - 1] <= 2 ? 0 : lambda[p - 1] * inner(p, 0);
+        for (size_t q = 1; q <= p; ++q)
+            for (int i = 0; i < basis_.dimension; ++i) {
+                const int u = basis_.at(p)[i], v = basis_.at(q)[i];
+                if (u && v)
+                    a(p - 1, q - 1) += std::sqrt(static_cast<double>(u) * v) *
+                                       inner(basis_.shifted(p, i, -1), basis_.shifted(q, i, -1));
+            }
+    }
+    const SolveStatus status = solve_score_system(a, b, lambda, ridge_, state.c);
+    require(status.solved, ErrorKind::numerical,
+            fmt::format("linear process: the system at t = {:g} has no solution", t));
+    state.c.insert(state.c.begin(), 0.0);
+    return state;
+}
+
+/// |y|^2
+double LinearField::whiten(const LinearState& state, const double* z, double* y) const {
+    double square = 0;
+    for (size_t i = 0; i < dimension(); ++i) {
+        y[i] = 0;
+        for (size_t j = 0; j <= i; ++j) y[i] += state.inverse(i, j) * (z[j] - state.mean[j]);
+        square += y[i] * y[i];
+    }
+    return square;
+}
+
+void LinearField::functions(const double* y, double* phi) const {
+    phi[0] = 1; // of y cut to the reach
+    for (size_t k = 1; k < basis_.size(); ++k) {
+        const Recurrence& from = recurrence_[k];
+        const double n = from.exponent;
+        phi[k] = std::clamp(y[from.coordinate], -kReach, kReach) * phi[from.once];
+        if (n > 1) phi[k] -= std::sqrt(n - 1) * phi[from.twice];
+        phi[k] /= std::sqrt(n);
+    }
+}
+
+/// grad_y h and, unless null, the second derivatives.
+void LinearField::derivatives(const LinearState& state, const double* phi, double* slope,
+                              double* curvature) const {
+    const size_t d = dimension();
+    std::fill_n(slope, d, 0.0);
+    if (curvature) std::fill_n(curvature, d * d, 0.0);
+    for (size_t k = 1; k < basis_.size(); ++k) {
+        const int* alpha = basis_.at(k);
+        for (size_t i = 0; i < d; ++i) {
+            if (alpha[i] == 0) continue;
+            slope[i] += state.c[k] * std::sqrt(static_cast<double>(alpha[i])) * phi[lower_[k * d + i]];
+            for (size_t j = 0; curvature && j < d; ++j) {
+                const int pairs = alpha[i] * (alpha[j] - (i == j ? 1 : 0));
+                if (pairs > 0)
+                    curvature[i * d + j] += state.c[k] * std::sqrt(static_cast<double>(pairs)) *
+                                            phi[shifts_[(k * d + i) * d + j]];
+            }
+        }
+    }
+}
+
+void LinearField::gradient(const LinearState& state, const double* z, double* out, double* work) const {
+    const size_t d = dimension();
+    double *y = work, *slope = y + d, *phi = slope + d;
+    whiten(state, z, y);
+    functions(y, phi);
+    derivatives(state, phi, slope, nullptr);
+    for (size_t j = 0; j < d; ++j) {
+        out[j] = 0;
+        for (size_t i = j; i < d; ++i) out[j] += state.inverse(i, j) * slope[i];
+    }
+}
+
+void LinearField::score(const LinearState& state, const double* z, double* out, double* work) const {
+    const size_t d = dimension();
+    double *y = work, *slope = y + d, *phi = slope + d;
+    whiten(state, z, y);
+    functions(y, phi);
+    derivatives(state, phi, slope, nullptr);
+    for (size_t j = 0; j < d; ++j) {
+        out[j] = 0;
+        for (size_t i = j; i < d; ++i) out[j] += state.inverse(i, j) * (slope[i] - y[i]);
+    }
+}
+
+/// div f = tr B - tr(D Hess log p), Hess log p = inverse' (Hess_y h - 1) inverse.
+double LinearField::velocity(const LinearState& state, const double* z, double* f, double* work) const {
+    const size_t d = dimension();
+    double *y = work, *slope = y + d, *s = slope + d, *curvature = s + d, *half = curvature + d * d,
+           *phi = half + d * d;
+    whiten(state, z, y);
+    functions(y, phi);
+    derivatives(state, phi, slope, curvature);
+    for (size_t j = 0; j < d; ++j) {
+        s[j] = 0;
+        for (size_t i = j; i < d; ++i) s[j] += state.inverse(i, j) * (slope[i] - y[i]);
+    }
+    for (size_t i = 0; i < d; ++i)
+        for (size_t j = 0; j < d; ++j) {
+            if (!(std::abs(y[j]) < kReach)) curvature[i * d + j] = 0;
+            if (i == j) curvature[i * d + j] -= 1;
+        }
+    double divergence = 0;
+    for (size_t i = 0; i < d; ++i) {
+        f[i] = equation_.shift[i];
+        divergence += equation_.drift(i, i);
+        for (size_t j = 0; j < d; ++j)
+            f[i] += equation_.drift(i, j) * z[j] - equation_.diffusion(i, j) * s[j];
+    }
+    for (size_t i = 0; i < d; ++i) // half = inverse D; then tr(curvature half inverse')
+        for (size_t j = 0; j < d; ++j) {
+            half[i * d + j] = 0;
+            for (size_t k = 0; k <= i; ++k)
+                half[i * d + j] += state.inverse(i, k) * equation_.diffusion(k, j);
+        }
+    for (size_t i = 0; i < d; ++i)
+        for (size_t j = 0; j < d; ++j) {
+            double projected = 0;
+            for (size_t k = 0; k <= j; ++k) projected += half[i * d + k] * state.inverse(j, k);
+            divergence -= curvature[i * d + j] * projected;
+        }
+    return divergence;
+}
+
+} // namespace dynkin
