@@ -6,6 +6,7 @@
 #include "engine/target.h"
 #include "engine/tile_fit.h"
 #include "fit_energy.h"
+#include "fit_nonlinear.h"
 #include "run_state.h"
 #include <algorithm>
 #include <charconv>
@@ -26,6 +27,7 @@ struct Options {
     bool drop_constant = false, from_energy = false;
     std::size_t rows = 0;
     int tile = 0;
+    NonlinearFlags nonlinear;
 };
 
 std::vector<std::size_t> parse_shape(const std::string& text) {
@@ -190,6 +192,13 @@ void add_tile(const Context& context, const Options& options, const SampleFile& 
 }
 
 int run(const Options& options) {
+    if (options.process == "nonlinear") {
+        require(!options.samples.empty(), ErrorKind::usage, "--process nonlinear: needs training samples");
+        return run_nonlinear_fit(options.common, options.nonlinear,
+                                 {options.samples, options.output, options.degree, options.time_nodes,
+                                  parse_ridge(options.ridge), options.t_min, options.t_end});
+    }
+    require(options.nonlinear.drift.empty(), ErrorKind::usage, "--drift: goes with --process nonlinear");
     require(options.tile == 0 || (!options.target.empty() && !options.from_energy), ErrorKind::usage,
             "--tile: needs samples and --target, whose conditionals draw the odd points");
     require(options.samples.empty() == options.from_energy, ErrorKind::usage,
@@ -235,11 +244,15 @@ Examples:
   dynkin fit train.npy -o model.dynkin --target target.toml
   dynkin fit train.npy -o model.dynkin --lattice 8x8 --boundary periodic
   dynkin fit --target target.toml --from-energy -o model.dynkin
+  dynkin fit train.npy -o model.dynkin --process nonlinear --drift swimmer.toml
   dynkin fit digits.npy -o digits.dynkin --dequantise 17 --drop-constant --pairs all:1)";
 
 void add_basis_flags(CLI::App& command, Options& o) {
-    command.add_option("--process", o.process, "reference diffusion; auto: fitted, or ou for heavy tails")
-        ->check(CLI::IsMember({"auto", "fitted", "ou"}))
+    command
+        .add_option("--process", o.process,
+                    "reference diffusion; auto: fitted, or ou for heavy tails; "
+                    "nonlinear: that of --drift")
+        ->check(CLI::IsMember({"auto", "fitted", "ou", "nonlinear"}))
         ->capture_default_str();
     command
         .add_option("--degree", o.degree,
@@ -310,6 +323,7 @@ Command fit_command(CLI::App& parent) {
         ->check(CLI::Range(0, 1 << 20))
         ->capture_default_str();
     add_basis_flags(*command, o);
+    add_nonlinear_flags(*command, o.nonlinear);
     add_common_flags(*command, o.common, true);
     command->footer(footer);
     return {command, [options] { return run(*options); }};
