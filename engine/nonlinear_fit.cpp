@@ -13,6 +13,7 @@ namespace dynkin {
 namespace {
 
 using std::size_t;
+constexpr double polynomial_scale = 0.6; ///< of Hermite functions, in standard deviations of the paths
 
 class NonlinearFitter {
   public:
@@ -135,6 +136,8 @@ class NonlinearFitter {
             low[i] -= margin, high[i] += margin;
         }
         const bool polynomial = options_.basis == BasisKind::polynomial;
+        // A ridge relative to the diagonal asks for functions that are not nearly dependent over the tails.
+        for (double& s : scale) s *= polynomial_scale;
         if (options_.order == 0)
             options_.order = polynomial ? (d <= 2   ? 10
                                            : d == 3 ? 6

@@ -17,15 +17,15 @@ struct NonlinearFitOptions {
     int order = 0; ///< 0: 10 in up to two dimensions, 6 in three, 4 up to six, 2 above; cosines 12, 6, 3, 2
     ReferenceScore reference = ReferenceScore::gaussian;
     ScoreEstimator estimator = ScoreEstimator::local;
-    LocalDsmOptions local; ///< its seed is not used
+    LocalDsmOptions local = {}; ///< its seed is not used
     double ridge = 1e-4;
     /// The gap t - s_t: intrinsic_gap / g^2 (g^2: mean over driven coordinates), constant in intrinsic time;
     /// or real_gap, constant in time. At most t. Both 0: intrinsic_gap = 0.12 g^2 / E|J|.
     double intrinsic_gap = 0, real_gap = 0;
-    double t_min = 0;         ///< 0: where noise has moved the data by 0.08 standard deviations
-    double t_end = 0;         ///< 0: 10 / g^2
-    int nodes = 32;           ///< geometric from t_min to t_end
-    SimulateOptions simulate; ///< its seed is not used
+    double t_min = 0;              ///< 0: where noise has moved the data by 0.08 standard deviations
+    double t_end = 0;              ///< 0: 10 / g^2
+    int nodes = 32;                ///< geometric from t_min to t_end
+    SimulateOptions simulate = {}; ///< its seed is not used
     std::uint64_t seed = 0;
 };
 

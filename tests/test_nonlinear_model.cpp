@@ -38,19 +38,19 @@ double kolmogorov(const Array<double>& a, const Array<double>& b) {
 DriftProcess well() { return drift_process(DoubleWellDrift{}, {std::numbers::sqrt2}); }
 
 TEST(NonlinearModel, ReversedPathsAreTheDataAndTheForwardPaths) {
-    const Array<double> data = two_peaks(10'000, 1);
+    const Array<double> data = two_peaks(4000, 1);
     const Context context = cases::context(2);
-    const NonlinearModel model = fit_nonlinear(context, well(), data, {.t_end = 3, .nodes = 24, .seed = 1});
-    Array<double> rows = draw_prior(model, Prior::automatic, 3, 0, 10'000), middle = rows;
+    const NonlinearModel model = fit_nonlinear(context, well(), data, {.t_end = 3, .nodes = 16, .seed = 1});
+    Array<double> rows = draw_prior(model, Prior::automatic, 3, 0, 3000), middle = rows;
     const ReverseReport report = reverse(context, model, rows, 4);
-    // Two samples of 1e4 of one law are 0.014 apart on average and beyond 0.028 once in 1e3; the rest is left
-    // for the error of the scores, and the first time, at which data have noise of 0.05.
-    EXPECT_LT(kolmogorov(rows, data), 0.05);
-    EXPECT_LT(report.runaways, 10u);
+    // Samples of 4000 and 3000 of one law are 0.021 apart on average and beyond 0.047 once in 1e3; the rest is
+    // left for the error of the scores, and the first time, at which data have noise of 0.05.
+    EXPECT_LT(kolmogorov(rows, data), 0.07);
+    EXPECT_LT(static_cast<double>(report.runaways), 1e-3 * 3000 * static_cast<double>(report.steps));
     Paths paths(context, well(), data, 3, {.seed = 5});
     paths.advance(0.3);
     reverse(context, model, middle, 4, 0, 0.3);
-    EXPECT_LT(kolmogorov(middle, paths.states()), 0.05);
+    EXPECT_LT(kolmogorov(middle, paths.states()), 0.07);
 }
 
 TEST(NonlinearModel, DoesNotDependOnThreadsOrParts) {
