@@ -22,17 +22,14 @@ Array<double> read_rows(const SampleFile& file) {
     return x;
 }
 
+/// One list a figure, an entry a time; those of entropy production where it is defined.
 void put_nodes(Result& result, const NonlinearModel& model) {
-    Json nodes = Json::array();
     for (const NonlinearNode& node : model.nodes) {
-        Json one = {
-            {"time", node.time}, {"gap", node.gap}, {"ridge", node.ridge}, {"condition", node.condition}};
-        if (node.entropy)
-            one["entropy_production"] = node.entropy->rate,
-            one["entropy_production_error"] = node.entropy->error;
-        nodes.push_back(std::move(one));
+        result["node_time"].push_back(node.time), result["node_gap"].push_back(node.gap);
+        if (!node.entropy) continue;
+        result["entropy_production"].push_back(node.entropy->rate);
+        result["entropy_production_error"].push_back(node.entropy->error);
     }
-    result["nodes"] = nodes;
 }
 
 NonlinearFitOptions options_of(const Common& common, const NonlinearFlags& flags, const NonlinearRun& run) {

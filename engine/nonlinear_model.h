@@ -77,7 +77,8 @@ struct ReverseReport {
 };
 /// Samples at `time` (0: the first node) from rows of any prior at the last node, in place: dY = (-f + g^2
 /// score) ds + g dW, Heun. Row n draws the numbers of particle first + n, so parts of a sequence can be made
-/// on their own. steps: of each interval between nodes, 0: as many as keep the step of the simulation.
+/// on their own. steps: of each interval between nodes, 0: 4, or as many as keep four times the step of the
+/// simulation, whose tolerance is for single paths.
 /// Throws Error(usage) for a time outside the nodes, Error(numerical) for starts that are not finite.
 ReverseReport reverse(const Context& context, const NonlinearModel& model, Array<double>& rows,
                       std::uint64_t seed, std::size_t first = 0, double time = 0, int steps = 0);

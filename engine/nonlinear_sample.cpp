@@ -254,7 +254,7 @@ ReverseReport reverse(const Context& context, const NonlinearModel& model, Array
     for (size_t k = nodes.size() - 1; k > 0 && nodes[k].time > time; --k) {
         const double begin = nodes[k].time, end = std::max(nodes[k - 1].time, time);
         const int count =
-            steps > 0 ? steps : std::max(4, static_cast<int>(std::ceil((begin - end) / model.step)));
+            steps > 0 ? steps : std::max(4, static_cast<int>(std::ceil((begin - end) / (4 * model.step))));
         const double h = (begin - end) / count;
         ScoreAt from = score_at(model, begin);
         for (int s = 0; s < count; ++s, ++step) {

@@ -21,7 +21,7 @@ TEST_F(NonlinearCommands, FitScoreAndSampleASwimmer) {
                            "--degree", "3",  "--t-end", "2",   "--time-nodes", "4",         "--json"};
     const auto fitted = nlohmann::json::parse(succeed(fit).out);
     EXPECT_EQ(fitted["process"], "nonlinear");
-    EXPECT_EQ(fitted["nodes"].size(), 4u);
+    EXPECT_EQ(fitted["node_time"].size(), 4u);
     const std::string first = read_bytes(model);
     Arguments again = fit;
     again.insert(again.end(), {"--threads", "1"});
