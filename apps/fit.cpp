@@ -6,6 +6,7 @@
 #include "engine/target.h"
 #include "engine/tile_fit.h"
 #include "fit_energy.h"
+#include "fit_nonlinear.h"
 #include "process_files.h"
 #include "run_state.h"
 #include <algorithm>
@@ -28,8 +29,9 @@ struct Options {
     bool drop_constant = false, from_energy = false;
     std::size_t rows = 0;
     int tile = 0, radius = 0;
-    std::string box, drift, noise;
+    std::string box, drift, noise; ///< drift of a linear or a nonlinear process
     double margin = 0.03;
+    NonlinearFlags nonlinear;
 };
 
 std::vector<std::size_t> parse_shape(const std::string& text) {
@@ -116,9 +118,11 @@ FitOptions resolve(const Options& options, const SampleFile* data) {
     FitOptions fit;
     if (options.process == "ou") fit.process = OuProcess{};
     if (options.process == "ve") fit.process = VeProcess{};
-    require((options.process == "linear") == (!options.drift.empty() && !options.noise.empty()) &&
-                options.drift.empty() == options.noise.empty(),
-            ErrorKind::usage, "--process linear: needs --drift and --noise, which go with nothing else");
+    require(
+        (options.process == "linear") == (!options.drift.empty() && !options.noise.empty()) &&
+            options.drift.empty() == options.noise.empty(),
+        ErrorKind::usage,
+        "--process linear: needs --drift and --noise (nonlinear: --drift alone), which go with nothing else");
     if (options.process == "linear")
         fit.process = LinearProcess{read_matrix(options.drift, "drift"), read_matrix(options.noise, "noise")};
     if (options.process == "box" || options.process == "torus")
@@ -240,6 +244,13 @@ void add_tile(const Context& context, const Options& options, const SampleFile& 
 }
 
 int run(const Options& options) {
+    if (options.process == "nonlinear") {
+        require(!options.samples.empty(), ErrorKind::usage, "--process nonlinear: needs training samples");
+        return run_nonlinear_fit(options.common, options.nonlinear,
+                                 {options.samples, options.output, options.drift, options.degree,
+                                  options.time_nodes, parse_ridge(options.ridge), options.t_min,
+                                  options.t_end});
+    }
     require(options.tile == 0 || (!options.target.empty() && !options.from_energy), ErrorKind::usage,
             "--tile: needs samples and --target, whose conditionals draw the odd points");
     require(options.samples.empty() == options.from_energy, ErrorKind::usage,
@@ -288,11 +299,12 @@ Examples:
   dynkin fit train.npy -o model.dynkin --target target.toml
   dynkin fit train.npy -o model.dynkin --lattice 8x8 --boundary periodic
   dynkin fit --target target.toml --from-energy -o model.dynkin
+  dynkin fit train.npy -o model.dynkin --process nonlinear --drift swimmer.toml
   dynkin fit digits.npy -o digits.dynkin --dequantise 17 --drop-constant --pairs all:1)";
 
 void add_basis_flags(CLI::App& command, Options& o) {
     command.add_option("--process", o.process, "forward process; auto: fitted, or ou for heavy tails")
-        ->check(CLI::IsMember({"auto", "fitted", "ou", "ve", "box", "torus", "linear"}))
+        ->check(CLI::IsMember({"auto", "fitted", "ou", "ve", "box", "torus", "linear", "nonlinear"}))
         ->capture_default_str();
     command
         .add_option("--degree", o.degree,
@@ -322,7 +334,8 @@ void add_basis_flags(CLI::App& command, Options& o) {
     command
         .add_option(
             "--drift", o.drift,
-            "linear: B of dX = B X dt + S dW, an .npy, or a .toml with [process] drift = [[...], ...]")
+            "linear: B of dX = B X dt + S dW, an .npy, or a .toml with [process] drift = [[...], ...]; "
+            "nonlinear: f and g of dX = f(X) dt + g dW, a .toml with [drift]")
         ->type_name("FILE");
     command.add_option("--noise", o.noise, "linear: S, in the same way")->type_name("FILE");
     command.add_option("--total-degree", o.total_degree, "largest total degree of a pair, 0: no limit")
@@ -385,6 +398,7 @@ Command fit_command(CLI::App& parent) {
         ->check(CLI::Range(0, 1 << 20))
         ->capture_default_str();
     add_basis_flags(*command, o);
+    add_nonlinear_flags(*command, o.nonlinear);
     add_common_flags(*command, o.common, true);
     command->footer(footer);
     return {command, [options] { return run(*options); }};

@@ -1,6 +1,8 @@
 // info.cpp - `dynkin info`: what a file holds: samples, a target, a model or a checkpoint.
 #include "command.h"
+#include "engine/drift.h"
 #include "engine/error.h"
+#include "engine/file.h"
 #include "engine/model_file.h"
 #include "engine/npy.h"
 #include "engine/progress.h"
@@ -84,7 +86,24 @@ void put_samples(Result& result, const Context& context, const std::string& path
     result["sd"] = statistics.deviation();
 }
 
+void put_drift(Result& result, const std::string& path) {
+    const DriftProcess process = read_drift(path);
+    result["kind"] = "drift";
+    result["drift"] = process.kind;
+    result["dimension"] = process.dimension();
+    result["driven"] = process.driven();
+    result["polynomial"] = polynomial_form(process).has_value();
+    result["parameters"] = Json::parse(process.canonical_json);
+}
+
+/// A file with a table [drift] and none that is called [target].
+bool is_drift(const std::string& path) {
+    const std::string text = "\n" + read_file(path);
+    return text.find("\n[drift]") != std::string::npos && text.find("\n[target]") == std::string::npos;
+}
+
 void put_target(Result& result, const std::string& path) {
+    if (is_drift(path)) return put_drift(result, path);
     const Target target = read_target(path);
     result["kind"] = "target";
     result["target"] = target.kind;
@@ -110,6 +129,7 @@ Json structured(const std::string& text) {
 void put_tensors(Result& result, const std::string& path, const std::string& format) {
     const TensorFile file = read_tensor_file(path, format, format == "dynkin-model" ? 2 : 1);
     result["kind"] = format == "dynkin-model"        ? "model"
+                     : format == "dynkin-nonlinear"  ? "nonlinear model"
                      : format == "dynkin-checkpoint" ? "checkpoint"
                                                      : "tensors";
     result["format"] = file.format;

@@ -4,6 +4,7 @@
 #include "engine/model_file.h"
 #include "engine/npy.h"
 #include "engine/sampler.h"
+#include "fit_nonlinear.h"
 #include "run_state.h"
 #include <algorithm>
 #include <fmt/format.h>
@@ -15,10 +16,12 @@ namespace {
 
 struct Options {
     Common common;
-    std::string model, output, log_density, method = "sde", dtype = "f4", exact_last = "none", target;
+    std::string model, output, log_density, method = "sde", dtype = "f4", exact_last = "none", target,
+                                            prior = "auto";
     std::size_t samples = 0;
     int steps = 0;
     bool tables = false;
+    double time = 0;
 };
 
 nlohmann::ordered_json configuration_of(const Options& o, int steps) {
@@ -107,7 +110,17 @@ void generate(const Context& context, const Model& model, const Options& o, Samp
     }
 }
 
+int run_nonlinear(const Options& o) {
+    require(o.samples >= 1, ErrorKind::usage, "-n: expected at least 1 sample, got 0");
+    require(o.method == "sde" && o.log_density.empty() && o.target.empty() && !o.tables, ErrorKind::usage,
+            "a nonlinear process is reversed by its SDE: no --method ode, --log-density, --target, --tables");
+    return run_nonlinear_sample(o.common, {o.model, o.output, o.prior, o.dtype, o.samples, o.steps, o.time});
+}
+
 int run(const Options& o) {
+    if (is_nonlinear_model(o.model)) return run_nonlinear(o);
+    require(o.prior == "auto" && o.time == 0, ErrorKind::usage,
+            "--prior, --time: go with models of a nonlinear process");
     const Context context = make_context(o.common, Runs::on_cpu_or_device);
     Result result("sample", o.common, context);
     result.stage("sample");
@@ -192,6 +205,14 @@ Command sample_command(CLI::App& parent) {
         "--tables", o.tables,
         "levels with at most two descriptors from tables of their laws: several times faster, and log q "
         "has no step error");
+    command
+        ->add_option("--prior", o.prior,
+                     "nonlinear process: where reversed paths start: stationary, gaussian, a file of samples "
+                     "(.npy) or of a law that can be drawn (.toml); auto: stationary where it is known")
+        ->capture_default_str();
+    command->add_option("--time", o.time, "nonlinear process: of the samples, 0: the model's first")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
     command->add_option("--dtype", o.dtype, "of the samples")
         ->check(CLI::IsMember({"f4", "f8"}))
         ->capture_default_str();

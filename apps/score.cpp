@@ -3,6 +3,7 @@
 #include "command.h"
 #include "engine/error.h"
 #include "engine/model_file.h"
+#include "fit_nonlinear.h"
 #include "points.h"
 #include <cmath>
 #include <fmt/format.h>
@@ -18,6 +19,8 @@ struct Options {
 };
 
 int run(const Options& o) {
+    if (is_nonlinear_model(o.model))
+        return run_nonlinear_score(o.common, o.model, o.points, o.time, o.output);
     const Context context = make_context(o.common, Runs::on_cpu_or_device);
     Result result("score", o.common, context);
     result.stage("score");
@@ -57,7 +60,7 @@ int run(const Options& o) {
 
 const char* const footer =
     R"(Writes f8 of shape (N, d), d the modelled columns: the gradient of log p_t with respect to x in the units of the
-data, in float64. t runs from the model's t_min (almost the data) to its t_end (the reference law).
+data, in float64 (of a nonlinear process: with respect to the coordinates that have noise). t runs from the model's t_min (almost the data) to its t_end (the reference law).
 
 Example:
   dynkin score model.dynkin points.npy -t 0.1 -o score.npy)";

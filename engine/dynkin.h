@@ -8,6 +8,7 @@
 #include "mcmc.h"
 #include "metrics.h"
 #include "model_file.h"
+#include "nonlinear_model.h"
 #include "npy.h"
 #include "process.h"
 #include "sampler.h"

@@ -1,4 +1,5 @@
 #include "linear.h"
+#include "matrix_exponential.h"
 #include "error.h"
 #include "solve.h"
 #include <algorithm>
@@ -125,24 +126,6 @@ void Monomials::evaluate(const double* x, double* out) const {
         for (int j = 0; j < dimension; ++j)
             for (int p = 0; p < at(k)[j]; ++p) out[k] *= x[j];
     }
-}
-
-Array<double> matrix_exponential(const Array<double>& a) {
-    const size_t n = a.rows();
-    double norm = 0;
-    for (size_t i = 0; i < n; ++i) norm = std::max(norm, cblas_dasum(static_cast<int>(n), a.row(i), 1));
-    require(std::isfinite(norm), ErrorKind::numerical, "matrix exponential: the matrix is not finite");
-    const int squarings = norm > 0.5 ? static_cast<int>(std::ceil(std::log2(norm / 0.5))) : 0;
-    Array<double> scaled = a, sum(n, n);
-    for (double& x : scaled) x = std::ldexp(x, -squarings);
-    for (size_t i = 0; i < n; ++i) sum(i, i) = 1;
-    for (int k = 18; k >= 1; --k) { // Horner: 0.5^19 / 19! is below rounding
-        sum = product(scaled, sum);
-        for (double& x : sum) x /= k;
-        for (size_t i = 0; i < n; ++i) sum(i, i) += 1;
-    }
-    for (int k = 0; k < squarings; ++k) sum = product(sum, sum);
-    return sum;
 }
 
 void check_linear(const LinearProcess& process, size_t d) {

@@ -28,9 +28,6 @@ struct Monomials {
     void evaluate(const double* x, double* out) const;
 };
 
-/// exp(A) by scaling, Taylor's series to order 18 and squaring.
-Array<double> matrix_exponential(const Array<double>& a);
-
 /// dz = (shift + drift z) dt + noise dW in the standardised coordinates of a model.
 struct LinearEquation {
     Array<double> drift, diffusion; ///< diffusion D = noise noise'/2

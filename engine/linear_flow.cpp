@@ -4,6 +4,7 @@
 #include "../kernels/score.h"
 #include "error.h"
 #include "linear.h"
+#include "matrix_exponential.h"
 #include "parallel.h"
 #include "random.h"
 #include <algorithm>

@@ -31,6 +31,11 @@ enum class Stream : std::uint32_t {
     local_test = 33,    ///< draw: Metropolis test of tiles; slot = tile
     local_site = 34,    ///< draw: heat bath; slot = site
     local_sign = 35,    ///< draw: x -> -x of all sites
+    forward_noise = 60, ///< fit: noise of forward paths; sample = path, slot = coordinate / 2
+    forward_pilot = 61, ///< fit: the same for the paths that the step is chosen by
+    local_draw = 62,    ///< fit: draws from local laws; step = time node, slot = 8 draw + coordinate / 2
+    reverse_start = 63, ///< sample: start of a reversed nonlinear process
+    reverse_noise = 64, ///< sample: its noise; slot = coordinate / 2
     test = 1000,        ///< tests only
 };
 

@@ -3,17 +3,15 @@
 #include "file.h"
 #include "kernels/energy.h"
 #include "target.h"
+#include "toml_reader.h"
 #include <charconv>
 #include <cmath>
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 #include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <numeric>
-#include <optional>
 #include <set>
-#include <toml++/toml.h>
 
 namespace dynkin {
 namespace {
@@ -22,103 +20,7 @@ using Json = nlohmann::ordered_json;
 constexpr std::size_t max_sites = std::size_t{1} << 24;
 constexpr std::size_t max_dense = 4096; // dimension of targets with a covariance
 
-std::string describe(const toml::node& node) {
-    if (const auto* v = node.as_integer()) return fmt::format("{}", v->get());
-    if (const auto* v = node.as_floating_point()) return fmt::format("{}", v->get());
-    if (const auto* v = node.as_boolean()) return v->get() ? "true" : "false";
-    if (const auto* v = node.as_string()) return "\"" + v->get() + "\"";
-    return node.is_array() ? "an array" : node.is_table() ? "a table" : "a date or time";
-}
-
-/// Reads the keys of [target], remembers which were asked for, and rejects the rest at the end.
-class Reader {
-  public:
-    Reader(const toml::table& table, std::string source) : table_(table), source_(std::move(source)) {}
-
-    [[noreturn]] void fail(const toml::node& node, const std::string& key, const std::string& message) const {
-        throw Error(ErrorKind::input,
-                    fmt::format("{}:{}: target.{}: {}", source_, node.source().begin.line, key, message));
-    }
-    [[noreturn]] void fail_expected(const toml::node& node, const std::string& key,
-                                    const std::string& expected) const {
-        fail(node, key, fmt::format("expected {}, got {}", expected, describe(node)));
-    }
-    [[noreturn]] void fail_whole(const std::string& message) const {
-        throw Error(ErrorKind::input,
-                    fmt::format("{}:{}: target: {}", source_, table_.source().begin.line, message));
-    }
-
-    const toml::node* find(const std::string& key) {
-        asked_.insert(key);
-        return table_.get(key);
-    }
-    const toml::node& need(const std::string& key) {
-        const toml::node* node = find(key);
-        if (!node) fail_whole(fmt::format("missing key \"{}\"", key));
-        return *node;
-    }
-    double number(const toml::node& node, const std::string& key,
-                  const std::string& expected = "a finite number") const {
-        const auto value = node.is_number() ? node.value<double>() : std::nullopt;
-        if (!value || !std::isfinite(*value)) fail_expected(node, key, expected);
-        return *value;
-    }
-    double number_or(const std::string& key, double otherwise) {
-        const toml::node* node = find(key);
-        return node ? number(*node, key) : otherwise;
-    }
-    double positive(const std::string& key) { return positive(need(key), key); }
-    double positive(const toml::node& node, const std::string& key) const {
-        const double value = number(node, key, "a positive number");
-        if (!(value > 0)) fail_expected(node, key, "a positive number");
-        return value;
-    }
-    double positive_or(const std::string& key, double otherwise) {
-        const toml::node* node = find(key);
-        return node ? positive(*node, key) : otherwise;
-    }
-    std::string text(const std::string& key, const std::set<std::string>& allowed) {
-        const toml::node& node = need(key);
-        const auto* value = node.as_string();
-        if (!value || !allowed.contains(value->get()))
-            fail_expected(node, key, fmt::format("one of {}", fmt::join(allowed, ", ")));
-        return value->get();
-    }
-    const toml::array& list(const toml::node& node, const std::string& key,
-                            std::size_t length = SIZE_MAX) const {
-        const toml::array* array = node.as_array();
-        if (!array || array->empty()) fail_expected(node, key, "a non-empty array");
-        if (length != SIZE_MAX && array->size() != length)
-            fail(node, key, fmt::format("expected {} entries, got {}", length, array->size()));
-        return *array;
-    }
-    std::vector<double> numbers(const toml::node& node, const std::string& key,
-                                std::size_t length = SIZE_MAX) const {
-        std::vector<double> values;
-        for (const toml::node& entry : list(node, key, length)) values.push_back(number(entry, key));
-        return values;
-    }
-    std::size_t count(const toml::node& node, const std::string& key, std::size_t largest) const {
-        const auto* value = node.as_integer();
-        if (!value || value->get() < 1 || static_cast<std::uint64_t>(value->get()) > largest)
-            fail_expected(node, key, fmt::format("an integer from 1 to {}", largest));
-        return static_cast<std::size_t>(value->get());
-    }
-    void finish(const std::string& kind) const {
-        for (const auto& [key, node] : table_)
-            if (!asked_.contains(std::string(key.str())))
-                throw Error(ErrorKind::input,
-                            fmt::format("{}:{}: target: unknown key \"{}\"; {} has {}", source_,
-                                        node.source().begin.line, std::string(key.str()), kind,
-                                        fmt::join(asked_, ", ")));
-    }
-    const toml::table& table() const { return table_; }
-
-  private:
-    const toml::table& table_;
-    std::string source_;
-    std::set<std::string> asked_;
-};
+using Reader = TomlReader;
 
 Lattice read_lattice(Reader& reader) {
     Lattice lattice;
@@ -318,19 +220,7 @@ const std::map<std::string, Read>& kinds() {
 
 Target parse_target(std::string_view toml, const std::string& source) {
     toml::table file;
-    try {
-        file = toml::parse(toml, source);
-    } catch (const toml::parse_error& error) {
-        throw Error(ErrorKind::input, fmt::format("{}:{}:{}: {}", source, error.source().begin.line,
-                                                  error.source().begin.column, error.description()));
-    }
-    const toml::node* node = file.get("target");
-    if (!node)
-        throw Error(ErrorKind::input, fmt::format("{}: expected a table [target], found none", source));
-    if (!node->is_table())
-        throw Error(ErrorKind::input, fmt::format("{}:{}: target: expected a table [target], got {}", source,
-                                                  node->source().begin.line, describe(*node)));
-    Reader reader(*node->as_table(), source);
+    Reader reader(toml_table(toml, source, "target", file), source, "target");
     std::set<std::string> names;
     for (const auto& entry : kinds()) names.insert(entry.first);
     Target target;
