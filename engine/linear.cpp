@@ -1,6 +1,6 @@
 #include "linear.h"
-#include "matrix_exponential.h"
 #include "error.h"
+#include "matrix_exponential.h"
 #include "solve.h"
 #include <algorithm>
 #include <cblas.h>

@@ -74,21 +74,6 @@ class Linear : public cases::Folder {
     }
 };
 
-TEST(MatrixExponential, RotationsAndNilpotentMatrices) {
-    for (double angle : {0.0, 0.3, 2.0, 40.0}) {
-        const Array<double> e = matrix_exponential(matrix(2, {0, -angle, angle, 0}));
-        // Each of log2(2 angle) squarings doubles the error of the one before.
-        const double tolerance = tolerance::few_operations(1 + 4 * angle);
-        EXPECT_NEAR(e(0, 0), std::cos(angle), tolerance);
-        EXPECT_NEAR(e(1, 0), std::sin(angle), tolerance);
-        EXPECT_NEAR(e(0, 1), -std::sin(angle), tolerance);
-    }
-    const Array<double> e = matrix_exponential(matrix(3, {0, 1, 0, 0, 0, 1, 0, 0, 0}));
-    EXPECT_NEAR(e(0, 2), 0.5, 1e-15);
-    EXPECT_NEAR(e(0, 1), 1, 1e-15);
-    EXPECT_EQ(e(2, 0), 0);
-}
-
 TEST(LinearMonomials, AreAllOfThem) {
     const Monomials m(3, 4);
     EXPECT_EQ(m.size(), 35u);

@@ -53,7 +53,7 @@ TEST_F(NonlinearCommands, WrongInputIsOneLineAndItsCode) {
     };
     const std::string out = path("out");
     expect(2, "needs --drift", {"fit", data, "-o", out, "--process", "nonlinear"});
-    expect(2, "goes with --process nonlinear", {"fit", data, "-o", out, "--drift", drift});
+    expect(2, "go with nothing else", {"fit", data, "-o", out, "--drift", drift});
     expect(3, "expected 1 numbers a sample",
            {"fit", wide, "-o", out, "--process", "nonlinear", "--drift", drift});
     expect(3, "drift.kind",
