@@ -253,6 +253,7 @@ TEST_P(CudaMetrics, LittleMemoryGivesTheSameFigures) {
 
 #if DYNKIN_EMULATED
 TEST_P(CudaMetrics, EachAllocationMayFail) {
+    if (std::string_view(GetParam().name) != "forward") GTEST_SKIP() << "the order of threads is no matter";
     const Sets s = sets(64, 3);
     int failures = 0;
     for (int k = 1;; ++k) {
