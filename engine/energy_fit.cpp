@@ -2,6 +2,7 @@
 // turns.
 #include "energy_fit.h"
 #include "error.h"
+#include "fitter.h"
 #include "kernels/philox.h"
 #include "mcmc_chains.h"
 #include "mcmc_start.h"
@@ -28,6 +29,7 @@ using Clock = std::chrono::steady_clock;
 constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
 constexpr double wanted_acceptance = 0.8, quarter_period = 1.5, usable_ess = 0.05;
 constexpr double least_exponent = 0.2; // below it the model's samples are worse than the walkers at hand
+constexpr double step_error = 0.002;   // nats, rms of log q: below the error of log Z from 1e5 samples
 constexpr int lanes = 16, most_raises = 2000, hopeless = 5;
 
 /// Purposes of the random words of one round.
@@ -250,7 +252,14 @@ std::optional<Model> EnergyFitter::refit(EnergyIteration& now) {
     FitOptions fit_options = fit_;
     fit_options.level_pairs = static_cast<size_t>(now.pairs);
     try {
-        return fit(context_, SampleFile(set_file()), fit_options);
+        Model model = fit(context_, SampleFile(set_file()), fit_options);
+        // Levels have no step error in log q, and log Z shows that of a flat model.
+        if (model.levels.empty()) {
+            const int steps = converged_steps(context_, model, std::min<size_t>(options_.rows, 256),
+                                              chains_.positions().data(), step_error);
+            model.default_steps = steps ? steps : 512;
+        }
+        return model;
     } catch (const Error& error) {
         if (!best_ || error.kind() != ErrorKind::numerical) throw;
         now.failure = error.what();

@@ -38,11 +38,6 @@ bool Fitter::use_levels() {
     return false;
 }
 
-namespace {
-
-/// Steps, doubled until log q of the rows moves by no more than `tolerance` (rms, nats) when they are doubled
-/// again; 0 when 512 are not enough. With fewer, log q of a flat model is no density at all: where
-/// correlations are near 1 it can come out tens of nats above the truth.
 int converged_steps(const Context& context, const Model& flat, size_t rows, const double* x,
                     double tolerance) {
     int steps = flat.default_steps;
@@ -57,8 +52,6 @@ int converged_steps(const Context& context, const Model& flat, size_t rows, cons
     }
     return 0;
 }
-
-} // namespace
 
 /// Mean log q of rows [trained, trained + tested) under a model of the first `trained` ones; -inf when it
 /// cannot be fitted, when its log q does not converge in steps, or when it leaves every row out.
