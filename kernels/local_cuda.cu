@@ -13,6 +13,9 @@ namespace {
 using namespace kernels;
 
 constexpr unsigned most_threads = kLocalGroup * kLocalWorkers;
+/// Blocks of a multiprocessor that registers must do for; left to itself the compiler spills for more of
+/// them.
+constexpr unsigned move_blocks = 2;
 
 /// Where this thread stands in its block.
 struct Place {
@@ -163,7 +166,7 @@ struct BlockMoves {
     unsigned accepted[most_threads], proposed[most_threads];
 };
 
-__global__ void __launch_bounds__(most_threads)
+__global__ void __launch_bounds__(most_threads, move_blocks)
     advance_kernel(LocalView v, LocalSpan span, LocalStates states, std::size_t first_group, float* scratch) {
     const Place place;
     const std::size_t chain = (first_group + blockIdx.x) * kLocalGroup + place.chain, d = v.law.dimension;

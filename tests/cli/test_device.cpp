@@ -53,7 +53,8 @@ TEST_F(OnEmulator, GinzburgLandauChainOf16Sites) {
     both({"draw", target, "-n", "300", "-o", path("h.npy"), "--sampler", "heatbath", "--chains", "64",
           "--warmup", "64", "--thinning", "3", "--allow-unconverged"},
          {path("h.npy"), path("h.npy") + ".json"});
-    succeed({"fit", train, "--target", target, "-o", path("tile.dynkin"), "--tile", "4", "--quiet"});
+    succeed({"fit", train, "--target", target, "-o", path("tile.dynkin"), "--tile", "4", "--levels", "flat",
+             "--degree", "4", "--quiet"});
     both({"draw", target, "-n", "300", "-o", path("m.npy"), "--sampler", "model", "--model",
           path("tile.dynkin"), "--chains", "64", "--warmup", "64", "--thinning", "2", "--allow-unconverged"},
          {path("m.npy"), path("m.npy") + ".json"});
