@@ -7,7 +7,9 @@ stages = "moments gram solve ode conditional hmc"
 set logscale xy
 set format y "10^{%T}"
 set grid
-set key left top reverse Left
+set key outside right top
+set autoscale xfix
+set offsets graph 0.05, graph 0.05, 0, 0
 set multiplot layout 2,2 title ARG3
 # Rows of one axis, stage and precision float64, or the only one the stage has.
 curve(axis, stage) = sprintf("< awk -F, '$1 == \"%s\" && $3 == \"%s\" && ($4 == \"float64\" || $3 != \"moments\")' %s", axis, stage, table)

@@ -115,7 +115,7 @@ TEST_F(Bench, TheProcessorsClock) {
 }
 
 TEST_F(Bench, CountsByHand) {
-    const Json json = measured(succeed(with(small, {"--device", "cpu", "--json", "--repeats", "1"})));
+    const Json json = measured(succeed(with(small, {"--device", "cpu", "--json"})));
     const auto stage = [&](const std::string& name) {
         for (const Json& s : json.at("stages"))
             if (s.at("stage") == name) return s;
@@ -183,7 +183,7 @@ TEST_F(Bench, AllStagesOnTheDevice) {
         EXPECT_TRUE(json.at("machine").contains(key)) << key;
     EXPECT_GT(json.at("peaks").at("to_device_gbytes"), 0);
     // Work is counted from the algorithm, so it does not depend on where it is done.
-    const Json cpu = measured(succeed(with(small, {"--device", "cpu", "--json", "--repeats", "1"})));
+    const Json cpu = measured(succeed(with(small, {"--device", "cpu", "--json"})));
     ASSERT_EQ(cpu.at("stages").size(), json.at("stages").size());
     for (std::size_t k = 0; k < cpu.at("stages").size(); ++k)
         for (const char* key : {"stage", "precision", "unit", "units", "flops_per_unit", "bytes_per_unit"})
