@@ -64,20 +64,31 @@ inline Context device_context(std::uint64_t memory = 0) {
 /// The other backend: `automatic` would be the device here.
 inline Context cpu_context() { return Context({.device = Device::cpu, .threads = 1}); }
 
+/// Records with a test, of whose fixture it is a member, what the test copies to the host (for
+/// compare_devices).
+class Downloads {
+  public:
+    Downloads() = default;
+    Downloads(const Downloads&) = delete;
+    Downloads& operator=(const Downloads&) = delete;
+    ~Downloads() { testing::Test::RecordProperty("downloaded", std::to_string(downloaded() - before_)); }
+
+  private:
+    std::uint64_t before_ = downloaded();
+};
+
 /// A test with a context on the device; it fails when it leaves memory behind.
 class OnDevice : public testing::TestWithParam<DeviceRun> {
   protected:
     void SetUp() override {
         GetParam().apply();
         use_sequential_blas(); // its threads are unknown to ThreadSanitizer
-        live_before_ = live_allocations(), downloaded_before_ = downloaded();
+        live_before_ = live_allocations();
         context_.emplace(device_context());
     }
     void TearDown() override {
         context_.reset();
         EXPECT_EQ(live_allocations(), live_before_) << "allocations were not freed";
-        RecordProperty("downloaded",
-                       std::to_string(downloaded() - downloaded_before_)); // for compare_devices
     }
     const Context& context() const { return *context_; }
     DeviceState& device() const { return context_->device_state(); }
@@ -85,7 +96,7 @@ class OnDevice : public testing::TestWithParam<DeviceRun> {
   private:
     std::optional<Context> context_;
     std::size_t live_before_ = 0;
-    std::uint64_t downloaded_before_ = 0;
+    Downloads downloads_;
 };
 
 /// For INSTANTIATE_TEST_SUITE_P(Run, Suite, ..., run_name).

@@ -178,6 +178,19 @@ TEST_P(CudaHmc, StatesThatSharedMemoryDoesNotHold) {
     twins.expect_equal();
 }
 
+#if DYNKIN_EMULATED
+TEST_P(CudaHmc, StatesOfEveryLawInDeviceMemory) {
+    cuemu::settings.shared_memory = 2300; // the smallest block of states takes 2304 bytes
+    const Context small = cases::device_context();
+    GetParam().apply(); // scratch may be larger
+    for (const Target& target : targets()) {
+        Twins twins(host_, small, target, 128, 1); // whole blocks
+        twins.advance({9, 0, 1, false}, 0.1);
+        twins.expect_equal();
+    }
+}
+#endif
+
 TEST_P(CudaHmc, WatchedQuantitiesAndVariances) {
     for (const Target& target : {lattice({6}), lattice({12, 11}), of(ManyWellTarget{4, 1, 6, 0.5})}) {
         Twins twins(host_, context(), target, 31, 2);

@@ -70,10 +70,10 @@ struct Shape {
     bool fitted, even;
     int degree, conditioning;
 };
-constexpr Shape shapes[] = {{"fitted", true, false, 8, 3},      {"symmetric", true, true, 7, 5},
-                            {"rich", true, true, 14, 12},       {"richest", true, false, 24, 4},
-                            {"few", true, false, 1, 1},         {"Ornstein-Uhlenbeck", false, false, 4, 2},
-                            {"symmetric OU", false, true, 5, 3}};
+constexpr Shape shapes[] = {{"fitted", true, false, 8, 3},       {"symmetric", true, true, 7, 5},
+                            {"rich", true, true, 14, 12},        {"richest", true, false, 24, 4},
+                            {"few", true, false, 1, 1},          {"Ornstein-Uhlenbeck", false, false, 4, 2},
+                            {"symmetric OU", false, true, 5, 3}, {"medium", true, false, 11, 2}};
 
 /// Seven columns: 2 alone; 0 and 4 given 2; 1 and 3 given both sides; 5, and 6 given 5, in one level.
 std::vector<Level> make_levels(const Shape& shape, int steps = 20) {
@@ -269,7 +269,7 @@ TEST_P(CudaLevels, DensitiesAreThoseOfTheCpu) {
 }
 
 TEST_P(CudaLevels, FloatDensitiesAreThoseOfTheirDraws) {
-    for (const Shape& shape : {shapes[0], shapes[2]}) {
+    for (const Shape& shape : {shapes[0], shapes[2], shapes[3], shapes[7]}) {
         const std::vector<Level> levels = make_levels(shape);
         const Drawn<float> drawn = on_device<float>(context(), levels, 2, 0);
         std::vector<double> found(2 * kScoreTile, 0);

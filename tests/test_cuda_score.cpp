@@ -79,6 +79,9 @@ class CudaScore : public testing::TestWithParam<std::tuple<cases::DeviceRun, Lay
         EXPECT_TRUE(cases::same_bytes(gradient, to_host(chunk.device, chunk.gradient)))
             << "with and without the Laplacian";
     }
+
+  private:
+    cases::Downloads downloads_;
 };
 
 std::vector<Layout> device_layouts() {

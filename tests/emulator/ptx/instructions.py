@@ -163,8 +163,8 @@ def extreme(o, op, kind):
 
 @rule(r"(?P<op>neg|abs)\.(?P<kind>s(?:16|32|64))")
 def integer_sign(o, op, kind):
-    negative = f"-{o.use(1, unsigned(kind))}"
-    return unsigned(kind), negative if op == "neg" else f"{o.use(1, kind)} < 0 ? {negative} : {o.use(1, unsigned(kind))}"
+    value = o.use(1, unsigned(kind))
+    return unsigned(kind), f"-{value}" if op == "neg" else f"{o.use(1, kind)} < 0 ? -{value} : {value}"
 
 
 @rule(r"(?P<op>and|or|xor)\.(?P<kind>pred|b(?:16|32|64))")
@@ -326,13 +326,13 @@ def vote(o, mode):
     return "pred", f"{ballot} {'==' if wanted else '!='} 0"
 
 
-@rule(r"(?P<op>atom|red)(?:\.(?:relaxed|gpu|cta))*(?:\.(?P<space>global|shared))?\.(?P<what>add|min|max|and|or|xor|exch|cas)"
-      r"(?:\.noftz)?\.(?P<kind>[bus](?:32|64)|f32|f64)")
+@rule(r"(?P<op>atom|red)(?:\.(?:relaxed|gpu|cta))*(?:\.(?P<space>global|shared))?"
+      r"\.(?P<what>add|min|max|and|or|xor|exch|cas)(?:\.noftz)?\.(?P<kind>[bus](?:32|64)|f32|f64)")
 def atomic(o, op, space, what, kind):
     first = 1 if op == "red" else 2
     values = [o.use(k, kind) for k in range(first, first + (2 if what == "cas" else 1))]
-    change = {"add": f"{TYPES[kind]}(old + value)", "min": "ptx::minimum(old, value)", "max": "ptx::maximum(old, value)",
-              "and": "old & value", "or": "old | value", "xor": "old ^ value", "exch": "value",
+    change = {"add": f"{TYPES[kind]}(old + value)", "min": "ptx::minimum(old, value)",
+              "max": "ptx::maximum(old, value)", "and": "old & value", "or": "old | value", "xor": "old ^ value", "exch": "value",
               "cas": f"old == value ? {values[-1]} : old"}[what]
     address = o.address(first - 1, space, 1, kind)
     if op == "red" and what in ("exch", "cas"):

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <map>
 #include <regex>
+#include <set>
 #include <stdexcept>
 
 namespace ptx {
@@ -22,6 +23,7 @@ std::map<std::string, Kernel>& kernels() {
     static std::map<std::string, Kernel> all;
     return all;
 }
+std::set<std::string> launched;
 
 /// A kernel's name without what in that of its anonymous namespace differs between compilations of its file:
 /// hashes, maybe a process. As canonical() in translate.py.
@@ -56,6 +58,7 @@ cudaError_t launch(const Function& function, const cudaLaunchConfig_t& how, void
         return cuemu::refuse(cudaErrorInvalidConfiguration, "more threads than the kernel's launch bounds");
     if (how.dynamicSmemBytes > function.dynamic_bytes || how.numAttrs != 0)
         return cuemu::refuse(cudaErrorInvalidValue, "more shared memory than the kernel may have");
+    launched.insert(kernel->name);
     const std::size_t shared_bytes = kernel->shared_bytes + how.dynamicSmemBytes;
     return cuemu::enqueue_launch(
         how.stream, how.gridDim, how.blockDim, shared_bytes, [=, memory = pack(*kernel, arguments)] {
@@ -78,6 +81,13 @@ Module::Module(std::vector<Kernel> translated) {
 const Kernel* find(const std::string& name) {
     const auto found = kernels().find(canonical(name));
     return found == kernels().end() ? nullptr : &found->second;
+}
+
+std::vector<std::string> never_launched() {
+    std::vector<std::string> names;
+    for (const auto& [name, kernel] : kernels())
+        if (!launched.count(name)) names.push_back(name);
+    return names;
 }
 
 } // namespace ptx

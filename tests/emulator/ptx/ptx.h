@@ -176,5 +176,6 @@ class Module {
 };
 /// nullptr when there is none. What differs between compilations of one file is no part of a name.
 const Kernel* find(const std::string& name);
+std::vector<std::string> never_launched();
 
 } // namespace ptx

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""translate.py PTX CPP: turns the PTX of nvcc into C++ for the emulated device: a function for each kernel, a variable for
-each register, a statement for each instruction (instructions.py), goto for branches.
+"""translate.py PTX CPP: turns the PTX of nvcc into C++ for the emulated device: a function for each kernel, a variable
+for each register, a statement for each instruction (instructions.py), goto for branches.
 
 What it does not know ends it with one line that names file and line.
 """
@@ -114,7 +114,8 @@ class Operands:
             return self.line(f"(void)({value});")
         declared = self.kernel.register(text)
         bits = width(declared)
-        self.expect(bits == width(kind) or widening and bits > width(kind) and kind[0] != "f", f"{text} has {bits} bits")
+        self.expect(bits == width(kind) or widening and bits > width(kind) and kind[0] != "f",
+                    f"{text} has {bits} bits")
         self.expect((kind == "pred") == (declared == "pred"), f"{text} is no {kind}")
         name, to, of = self.kernel.variable(text), TYPES[declared], TYPES[kind]
         if "f" in (kind[0], declared[0]) and kind != declared:
@@ -265,7 +266,8 @@ class Module:
 
     def __init__(self, path):
         self.file = pathlib.Path(path).name
-        self.text = re.sub(r"//[^\n]*|/\*.*?\*/", lambda m: "\n" * m[0].count("\n"), pathlib.Path(path).read_text(), flags=re.S)
+        text = pathlib.Path(path).read_text()
+        self.text = re.sub(r"//[^\n]*|/\*.*?\*/", lambda m: "\n" * m[0].count("\n"), text, flags=re.S)
         self.line_ends = [m.start() for m in re.finditer("\n", self.text)]
         self.symbols, self.kernels, self.at = {}, [], 0
         try:
@@ -346,7 +348,8 @@ class Module:
                 found.append((text, self.line(start)))
 
     def write(self, out):
-        out.write(f'// made by translate.py from {self.file}\n#include "ptx.h"\nnamespace {{\nconst char file[] = "{self.file}";\n')
+        out.write(f'// made by translate.py from {self.file}\n#include "ptx.h"\nnamespace {{\n'
+                  f'const char file[] = "{self.file}";\n')
         for index, kernel in enumerate(self.kernels):
             out.write(f"void kernel_{index}([[maybe_unused]] std::uint64_t P, [[maybe_unused]] std::uint64_t SH) {{\n")
             if kernel.local:
@@ -356,7 +359,8 @@ class Module:
         out.write("const ptx::Module module({\n")
         for index, kernel in enumerate(self.kernels):
             parameters = ", ".join(f"{{{s.at}, {s.size}}}" for _, s in kernel.parameters)
-            out.write(f'{{"{canonical(kernel.name)}", kernel_{index}, {kernel.shared}, {kernel.threads}, {{{parameters}}}}},\n')
+            out.write(f'{{"{canonical(kernel.name)}", kernel_{index}, {kernel.shared}, {kernel.threads}, '
+                      f'{{{parameters}}}}},\n')
         out.write("});\n}\n")
 
 
