@@ -43,8 +43,8 @@ TEST(NonlinearModel, ReversedPathsAreTheDataAndTheForwardPaths) {
     const NonlinearModel model = fit_nonlinear(context, well(), data, {.t_end = 3, .nodes = 16, .seed = 1});
     Array<double> rows = draw_prior(model, Prior::automatic, 3, 0, 3000), middle = rows;
     const ReverseReport report = reverse(context, model, rows, 4);
-    // Samples of 4000 and 3000 of one law are 0.021 apart on average and beyond 0.047 once in 1e3; the rest is
-    // left for the error of the scores, and the first time, at which data have noise of 0.05.
+    // Samples of 4000 and 3000 of one law are 0.021 apart on average and beyond 0.047 once in 1e3; the rest
+    // is left for the error of the scores, and the first time, at which data have noise of 0.05.
     EXPECT_LT(kolmogorov(rows, data), 0.07);
     EXPECT_LT(static_cast<double>(report.runaways), 1e-3 * 3000 * static_cast<double>(report.steps));
     Paths paths(context, well(), data, 3, {.seed = 5});

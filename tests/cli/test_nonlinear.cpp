@@ -32,7 +32,9 @@ TEST_F(NonlinearCommands, FitScoreAndSampleASwimmer) {
     const Arguments sample = {"sample", model, "-n", "500", "-o", path("new.npy"), "--seed", "3"};
     succeed(sample);
     const std::string rows = read_bytes(path("new.npy"));
-    succeed(sample, {.environment = {{"DYNKIN_BATCH", "97"}}});
+    Conditions in_parts;
+    in_parts.environment["DYNKIN_BATCH"] = "97";
+    succeed(sample, in_parts);
     EXPECT_EQ(rows, read_bytes(path("new.npy")));
     succeed({"sample", model, "-n", "500", "-o", path("other.npy"), "--prior", data, "--time", "0.5"});
     EXPECT_EQ(nlohmann::json::parse(succeed({"info", drift, "--json"}).out)["driven"], nlohmann::json({1}));
