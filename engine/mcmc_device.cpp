@@ -70,7 +70,7 @@ DeviceChains::DeviceChains(const Context& context, const EnergyView& law, std::s
       acceptance_sum_(device_, levels * chains, "acceptances"),
       swap_sum_(device_, levels * chains, "acceptances of swaps"), batch_(batch_size(law)),
       x_(device_, levels * batch_ * d_, "states"), gradient_(device_, levels * batch_ * d_, "gradients"),
-      scratch_(device_, cuda::hmc_scratch(law, device_.properties().shared_memory_a_block, levels * batch_),
+      scratch_(device_, cuda::hmc_scratch(law, device_.properties().shared_memory_a_block, levels, batch_),
                "moving states"),
       values_(device_, most_quantities * batch_, "watched quantities"),
       store_(device_, resident() ? 0 : levels * chains * d_, "states"),
@@ -83,9 +83,14 @@ DeviceChains::DeviceChains(const Context& context, const EnergyView& law, std::s
 
 /// As many chains as the memory holds with their states, and one round of kept states twice.
 std::size_t DeviceChains::batch_size(const EnergyView& law) const {
-    const std::size_t scratch = cuda::hmc_scratch(law, device_.properties().shared_memory_a_block, 1);
-    const std::size_t numbers = levels_ * (2 * d_ + scratch) + 2 * d_ + 3 * most_quantities;
-    const std::size_t left = device_.memory_left() - std::min<std::uint64_t>(device_.memory_left(), slack);
+    const auto scratch = [&](std::size_t chains) {
+        return cuda::hmc_scratch(law, device_.properties().shared_memory_a_block, levels_, chains);
+    };
+    constexpr std::size_t whole_blocks = 128;
+    const std::size_t numbers =
+        levels_ * 2 * d_ + scratch(whole_blocks) / whole_blocks + 2 * d_ + 3 * most_quantities;
+    const std::uint64_t rest = slack + scratch(1) * sizeof(double); // of a block that is not full
+    const std::size_t left = device_.memory_left() - std::min(device_.memory_left(), rest);
     return std::clamp<std::size_t>(left / (numbers * sizeof(double)), 1, chains_);
 }
 

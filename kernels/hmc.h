@@ -101,8 +101,9 @@ struct HmcQuantities {
 };
 
 /// Walkers move in shared memory when 3 d doubles fit into what a block can have (d <= 9 600 on an H100),
-/// else in this many doubles of the device's memory.
-std::size_t hmc_scratch(const EnergyView& law, std::size_t shared_memory_a_block, std::size_t walkers);
+/// else in this many doubles of the device's memory, for so many levels of so many chains.
+std::size_t hmc_scratch(const EnergyView& law, std::size_t shared_memory_a_block, std::size_t levels,
+                        std::size_t chains);
 
 /// cpu::hmc_advance() for all walkers, with the same bits: a team of threads a walker (team.h), all chains of
 /// a level the same number of steps, so that all wait together. levels: memory of the device, their scales

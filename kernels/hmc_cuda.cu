@@ -97,7 +97,8 @@ template <class View, bool in_shared> __global__ void __launch_bounds__(team_blo
     const bool there = team.index() < walkers.chains;
     const std::size_t own = there ? team.index() : 0, n = blockIdx.y * walkers.chains + own;
     const std::size_t chain = walkers.first + own, number = walkers.number(blockIdx.y, own);
-    double* memory = in_shared ? team.memory() : walkers.scratch + n * 3 * d;
+    const std::size_t place = std::size_t{blockIdx.y} * gridDim.x * layout.a_block() + team.index();
+    double* memory = in_shared ? team.memory() : walkers.scratch + place * 3 * d;
     const Moving w{memory, memory + d, memory + 2 * d, team.memory() + (in_shared ? 3 * d : 0)};
     double *x = walkers.x + n * d, *g = walkers.gradient + n * d;
     const auto fetch = [&] {
@@ -227,10 +228,13 @@ template <class View> void move(DeviceStream stream, const View& view, std::size
 
 } // namespace
 
-std::size_t hmc_scratch(const EnergyView& law, std::size_t shared_memory_a_block, std::size_t walkers) {
+std::size_t hmc_scratch(const EnergyView& law, std::size_t shared_memory_a_block, std::size_t levels,
+                        std::size_t chains) {
     const std::size_t d = dimension(law);
-    const bool in_shared = layout_of(d, team_scratch(law) + 3 * d, 1).shared_bytes() <= shared_memory_a_block;
-    return in_shared ? 0 : 3 * d * walkers;
+    const TeamLayout layout = layout_of(d, team_scratch(law) + 3 * d, chains);
+    const bool in_shared = layout.shared_bytes() <= shared_memory_a_block;
+    // Teams without a chain move too, in memory of their own.
+    return in_shared ? 0 : 3 * d * levels * layout.blocks() * layout.a_block();
 }
 
 void hmc_advance(DeviceStream stream, const EnergyView& law, const HmcLevel* levels, const HmcSpan& span,

@@ -15,7 +15,7 @@ struct TeamLayout {
     std::size_t memory; ///< doubles of shared memory a team
     std::size_t count;  ///< samples or chains, one a team
 
-    unsigned a_block() const { return team_block / size; } ///< teams
+    __host__ __device__ unsigned a_block() const { return team_block / size; } ///< teams
     unsigned blocks() const { return gpu::blocks_for(count, a_block()); }
     /// Teams of more than a warp exchange partial sums in shared memory too.
     __host__ __device__ std::size_t exchange() const { return size > 32 ? size : 0; }

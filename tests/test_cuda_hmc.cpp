@@ -184,7 +184,7 @@ TEST_P(CudaHmc, StatesOfEveryLawInDeviceMemory) {
     const Context small = cases::device_context();
     GetParam().apply(); // scratch may be larger
     for (const Target& target : targets()) {
-        Twins twins(host_, small, target, 128, 1); // whole blocks
+        Twins twins(host_, small, target, 3, 2); // blocks that are not full
         twins.advance({9, 0, 1, false}, 0.1);
         twins.expect_equal();
     }
