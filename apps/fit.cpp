@@ -6,6 +6,7 @@
 #include "engine/target.h"
 #include "engine/tile_fit.h"
 #include "fit_energy.h"
+#include "prior.h"
 #include "run_state.h"
 #include <algorithm>
 #include <charconv>
@@ -19,7 +20,7 @@ struct Options {
     Common common;
     std::string samples, output, target, lattice, boundary = "free", process = "auto", pairs = "auto",
                                                   ridge = "auto";
-    std::string symmetry = "auto", precision = "float64", levels = "auto";
+    std::string symmetry = "auto", precision = "float64", levels = "auto", prior;
     std::size_t level_pairs = 1'000'000;
     int degree = 0, total_degree = 0, time_nodes = 32, dequantise = 0;
     double t_min = -1, t_end = -1, reference_scale = 0.6;
@@ -190,6 +191,12 @@ void add_tile(const Context& context, const Options& options, const SampleFile& 
 }
 
 int run(const Options& options) {
+    if (!options.prior.empty()) {
+        require(!options.samples.empty() && !options.from_energy, ErrorKind::usage,
+                "--prior: expected training samples");
+        return run_prior_fit(options.common,
+                             {options.samples, options.output, options.prior, options.degree, options.ridge});
+    }
     require(options.tile == 0 || (!options.target.empty() && !options.from_energy), ErrorKind::usage,
             "--tile: needs samples and --target, whose conditionals draw the odd points");
     require(options.samples.empty() == options.from_energy, ErrorKind::usage,
@@ -235,6 +242,7 @@ Examples:
   dynkin fit train.npy -o model.dynkin --target target.toml
   dynkin fit train.npy -o model.dynkin --lattice 8x8 --boundary periodic
   dynkin fit --target target.toml --from-energy -o model.dynkin
+  dynkin fit --prior product images.npy -o images.prior
   dynkin fit digits.npy -o digits.dynkin --dequantise 17 --drop-constant --pairs all:1)";
 
 void add_basis_flags(CLI::App& command, Options& o) {
@@ -309,6 +317,11 @@ Command fit_command(CLI::App& parent) {
                      "L: the data are integers 0 .. L-1, made continuous as (x + u)/L")
         ->check(CLI::Range(0, 1 << 20))
         ->capture_default_str();
+    command
+        ->add_option("--prior", o.prior,
+                     "no model but a score prior: product (each column alone), gaussian or flat (all pairs); "
+                     "of the other options --degree (0: 6) and --ridge (auto: 1e-3) apply")
+        ->check(CLI::IsMember({"product", "gaussian", "flat"}));
     add_basis_flags(*command, o);
     add_common_flags(*command, o.common, true);
     command->footer(footer);

@@ -1,5 +1,7 @@
-// dynkin.h - the whole public interface.
+// dynkin.h - the whole public interface; to a C compiler, the part for C.
 #pragma once
+#include "dynkin_c.h"
+#ifdef __cplusplus
 #include "context.h"
 #include "energy_fit.h"
 #include "error.h"
@@ -9,9 +11,11 @@
 #include "metrics.h"
 #include "model_file.h"
 #include "npy.h"
+#include "prior.h"
 #include "sampler.h"
 #include "score.h"
 #include "target.h"
 #include "tile_fit.h"
 #include "transfer_matrix.h"
 #include "weigh.h"
+#endif
