@@ -3,6 +3,7 @@
 #include "error.h"
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 
@@ -35,16 +36,18 @@ std::vector<T> joined_tables(const kernels::ScorePlan<T>& plan, std::vector<size
     return all;
 }
 
-template <class T> std::vector<cuda::DeviceFunctions<T>>
+template <class T> std::vector<cuda::ScoreFunctions<T>>
 device_functions(const kernels::ScorePlan<T>& plan, const T* tables, const std::vector<size_t>& begin) {
-    std::vector<cuda::DeviceFunctions<T>> out;
+    std::vector<cuda::ScoreFunctions<T>> out;
     for (size_t k = 0; k < plan.families.size(); ++k) {
         const kernels::SiteFunctions<T>& f = plan.families[k];
-        cuda::DeviceFunctions<T>& to = out.emplace_back();
+        cuda::ScoreFunctions<T>& to = out.emplace_back();
         to.hermite = f.hermite, to.lo = f.lo, to.hi = f.hi;
         to.coefficients = f.hermite ? nullptr : tables + begin[k];
         std::copy(std::begin(f.lambda), std::end(f.lambda), to.lambda);
         std::copy(std::begin(f.potential_slope), std::end(f.potential_slope), to.potential_slope);
+        for (int n = 1; n < kernels::kMaxDegree + 2; ++n)
+            to.root[n] = std::sqrt(static_cast<T>(n)), to.inverse_root[n] = 1 / to.root[n];
     }
     return out;
 }

@@ -32,7 +32,7 @@ template <class T> class DeviceScore {
     std::size_t numbers_ = 0, row_bytes_ = 0; ///< row_bytes_: of one time
     std::vector<std::int32_t> first_row_, dense_of_;
     DeviceArray<T> tables_;
-    DeviceArray<cuda::DeviceFunctions<T>> families_;
+    DeviceArray<cuda::ScoreFunctions<T>> families_;
     DeviceArray<std::int32_t> family_of_, first_row_there_, dense_of_there_;
     DeviceArray<T> single_, dense_;
     DeviceArray<unsigned char> rows_;

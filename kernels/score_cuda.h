@@ -12,12 +12,13 @@ namespace dynkin::cuda {
 constexpr int particles_a_thread = 4; ///< rows of a chunk in use are a multiple of it
 
 /// SiteFunctions on the device.
-template <class T> struct DeviceFunctions {
+template <class T> struct ScoreFunctions {
     bool hermite;
     T lo, hi;
     const T* coefficients; ///< device memory, as in SiteFunctions
     T lambda[kernels::kMaxDegree];
     T potential_slope[kernels::kPotentialTerms];
+    T root[kernels::kMaxDegree + 2], inverse_root[kernels::kMaxDegree + 2]; ///< of n, from 1 (Hermite)
 };
 
 /// Adds c[w] f to the factors of phi'_{a0 + 1 + w}(x_i), w < W, where f stands `offset` bytes into the
@@ -35,8 +36,8 @@ template <class T> struct ScoreShape {
     int coupled;       ///< products of two sites have degrees up to it
     int width;         ///< W of the rows, 1 to 4
     int dense;         ///< matrices summed over their second degree: dense_of[a - 1] of them, or -1
-    std::size_t chunk; ///< particles between two sites of the same array, a multiple of 128
-    const DeviceFunctions<T>* families;
+    std::size_t chunk; ///< particles between two sites of the same array, a multiple of 1024
+    const ScoreFunctions<T>* families;
     const std::int32_t* family_of;
     const std::int32_t* first_row; ///< sites + 1
     const std::int32_t* dense_of;  ///< coupled
