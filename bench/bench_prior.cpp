@@ -1,5 +1,5 @@
 // bench_prior.cpp - scores of priors at d = 3072: the product beside the triad a = b + s c, the Gaussian
-// beside GEMM, both of the same run and precision. Usage: bench_prior [rows] [threads]; default 2048, all.
+// beside GEMM, both of the same run and precision. Usage: bench_prior [rows] [threads]; default 4096, all.
 // Bytes are numbers read once and written once; flops are those of the two products of matrices.
 #include "engine/parallel.h"
 #include "engine/prior.h"
@@ -119,7 +119,7 @@ int main(int argc, char** argv) {
     options.device = Device::cpu;
     const Context context(options);
     openblas_set_num_threads(1);
-    const size_t rows = argc > 1 ? static_cast<size_t>(std::atol(argv[1])) : 2048;
+    const size_t rows = argc > 1 ? static_cast<size_t>(std::atol(argv[1])) : 4096;
     fmt::print("3072 columns, {} rows, {} threads, {}\n", rows, context.threads(), context.isa_name());
     bench<float>(context, rows);
     bench<double>(context, rows);
