@@ -7,6 +7,7 @@
 #include "engine/tile_fit.h"
 #include "fit_energy.h"
 #include "fit_nonlinear.h"
+#include "prior.h"
 #include "process_files.h"
 #include "run_state.h"
 #include <algorithm>
@@ -22,7 +23,7 @@ struct Options {
     Common common;
     std::string samples, output, target, lattice, boundary = "free", process = "auto", pairs = "auto",
                                                   ridge = "auto";
-    std::string symmetry = "auto", precision = "float64", levels = "auto";
+    std::string symmetry = "auto", precision = "float64", levels = "auto", prior;
     std::size_t level_pairs = 1'000'000;
     int degree = 0, total_degree = 0, time_nodes = 0, dequantise = 0;
     double t_min = -1, t_end = -1, reference_scale = 0.6;
@@ -251,6 +252,12 @@ int run(const Options& options) {
                                   options.time_nodes, parse_ridge(options.ridge), options.t_min,
                                   options.t_end});
     }
+    if (!options.prior.empty()) {
+        require(!options.samples.empty() && !options.from_energy, ErrorKind::usage,
+                "--prior: expected training samples");
+        return run_prior_fit(options.common,
+                             {options.samples, options.output, options.prior, options.degree, options.ridge});
+    }
     require(options.tile == 0 || (!options.target.empty() && !options.from_energy), ErrorKind::usage,
             "--tile: needs samples and --target, whose conditionals draw the odd points");
     require(options.samples.empty() == options.from_energy, ErrorKind::usage,
@@ -300,6 +307,7 @@ Examples:
   dynkin fit train.npy -o model.dynkin --lattice 8x8 --boundary periodic
   dynkin fit --target target.toml --from-energy -o model.dynkin
   dynkin fit train.npy -o model.dynkin --process nonlinear --drift swimmer.toml
+  dynkin fit --prior product images.npy -o images.prior
   dynkin fit digits.npy -o digits.dynkin --dequantise 17 --drop-constant --pairs all:1)";
 
 void add_basis_flags(CLI::App& command, Options& o) {
@@ -397,6 +405,11 @@ Command fit_command(CLI::App& parent) {
                      "L: the data are integers 0 .. L-1, made continuous as (x + u)/L")
         ->check(CLI::Range(0, 1 << 20))
         ->capture_default_str();
+    command
+        ->add_option("--prior", o.prior,
+                     "no model but a score prior: product (each column alone), gaussian or flat (all pairs); "
+                     "of the other options --degree (0: 6) and --ridge (auto: 1e-3) apply")
+        ->check(CLI::IsMember({"product", "gaussian", "flat"}));
     add_basis_flags(*command, o);
     add_nonlinear_flags(*command, o.nonlinear);
     add_common_flags(*command, o.common, true);

@@ -47,7 +47,7 @@ NonlinearFitOptions options_of(const Common& common, const NonlinearFlags& flags
     if (run.ridge >= 0) fit.ridge = run.ridge;
     fit.intrinsic_gap = flags.intrinsic_gap, fit.real_gap = flags.gap;
     fit.t_min = std::max(run.t_min, 0.0), fit.t_end = std::max(run.t_end, 0.0);
-    fit.nodes = run.time_nodes;
+    if (run.time_nodes) fit.nodes = run.time_nodes;
     fit.simulate.step = flags.step;
     fit.seed = common.seed;
     return fit;

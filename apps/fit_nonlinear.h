@@ -16,10 +16,10 @@ struct NonlinearFlags {
 };
 void add_nonlinear_flags(CLI::App& command, NonlinearFlags& flags);
 
-/// What fit's other flags say: degree 0, ridge < 0 and times < 0: chosen.
+/// What fit's other flags say: degree 0, nodes 0, ridge < 0 and times < 0: chosen.
 struct NonlinearRun {
     std::string samples, output, drift;
-    int degree = 0, time_nodes = 32;
+    int degree = 0, time_nodes = 0;
     double ridge = -1, t_min = -1, t_end = -1;
 };
 int run_nonlinear_fit(const Common& common, const NonlinearFlags& flags, const NonlinearRun& run);

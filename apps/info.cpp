@@ -8,6 +8,7 @@
 #include "engine/progress.h"
 #include "engine/target.h"
 #include "engine/tensor_file.h"
+#include "prior.h"
 #include <algorithm>
 #include <cerrno>
 #include <cmath>
@@ -184,7 +185,10 @@ int run(const Options& options) {
     if (first_bytes(options.file, 6) == "\x93NUMPY" || extension == ".npy") {
         put_samples(result, context, options.file);
     } else if (const auto format = tensor_format(options.file); format || extension == ".dynkin") {
-        put_tensors(result, options.file, format && !format->empty() ? *format : "dynkin-model");
+        if (format == "dynkin-prior")
+            put_prior(result, options.file);
+        else
+            put_tensors(result, options.file, format && !format->empty() ? *format : "dynkin-model");
     } else if (extension == ".toml") {
         put_target(result, options.file);
     } else {

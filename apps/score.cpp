@@ -5,6 +5,7 @@
 #include "engine/model_file.h"
 #include "fit_nonlinear.h"
 #include "points.h"
+#include "prior.h"
 #include <cmath>
 #include <fmt/format.h>
 #include <memory>
@@ -14,11 +15,17 @@ namespace {
 
 struct Options {
     Common common;
-    std::string model, points, output;
-    double time = 0;
+    std::string model, points, output, sigma, convention = "edm";
+    double time = -1;
 };
 
 int run(const Options& o) {
+    if (is_prior_file(o.model)) {
+        require(o.time < 0, ErrorKind::usage, "-t: a prior has noise levels, --sigma, and no times");
+        return run_prior_score(o.common, {o.model, o.points, o.output, o.sigma, o.convention});
+    }
+    require(o.sigma.empty(), ErrorKind::usage, "--sigma: goes with a prior (fit --prior)");
+    require(o.time >= 0, ErrorKind::usage, "-t: a model needs a diffusion time");
     if (is_nonlinear_model(o.model))
         return run_nonlinear_score(o.common, o.model, o.points, o.time, o.output);
     const Context context = make_context(o.common, Runs::on_cpu_or_device);
@@ -63,7 +70,8 @@ const char* const footer =
 data, in float64 (of a nonlinear process: with respect to the coordinates that have noise). t runs from the model's t_min (almost the data) to its t_end (the reference law).
 
 Example:
-  dynkin score model.dynkin points.npy -t 0.1 -o score.npy)";
+  dynkin score model.dynkin points.npy -t 0.1 -o score.npy
+  dynkin score images.prior noisy.npy --sigma 0.5 --convention edm -o score.npy)";
 
 } // namespace
 
@@ -71,9 +79,15 @@ Command score_command(CLI::App& parent) {
     CLI::App* command = parent.add_subcommand("score", "the score of a model at given points and time");
     auto options = std::make_shared<Options>();
     Options& o = *options;
-    command->add_option("model", o.model, "a model that fit wrote")->required()->type_name("FILE");
+    command->add_option("model", o.model, "a model or a prior that fit wrote")->required()->type_name("FILE");
     command->add_option("points", o.points, "points, .npy")->required()->type_name("FILE");
-    command->add_option("-t,--time", o.time, "diffusion time")->required();
+    command->add_option("-t,--time", o.time, "diffusion time, of a model");
+    command->add_option("--sigma", o.sigma, "noise level, of a prior: a number, or an .npy of one a point");
+    command
+        ->add_option("--convention", o.convention,
+                     "of a prior; edm: x_0 + sigma eps, vp: sqrt(1 - sigma^2) x_0 + sigma eps")
+        ->check(CLI::IsMember({"edm", "vp"}))
+        ->capture_default_str();
     command->add_option("-o,--output", o.output, "the scores, .npy")->required()->type_name("FILE");
     add_common_flags(*command, o.common, false);
     command->footer(footer);

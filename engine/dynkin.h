@@ -1,5 +1,7 @@
-// dynkin.h - the whole public interface.
+// dynkin.h - the whole public interface; to a C compiler, the part for C.
 #pragma once
+#include "dynkin_c.h"
+#ifdef __cplusplus
 #include "context.h"
 #include "energy_fit.h"
 #include "error.h"
@@ -10,6 +12,7 @@
 #include "model_file.h"
 #include "nonlinear_model.h"
 #include "npy.h"
+#include "prior.h"
 #include "process.h"
 #include "sampler.h"
 #include "score.h"
@@ -17,3 +20,4 @@
 #include "tile_fit.h"
 #include "transfer_matrix.h"
 #include "weigh.h"
+#endif

@@ -2,6 +2,7 @@
 #include "dispatch.h"
 #include "conditional.h"
 #include "moments.h"
+#include "prior.h"
 #include "score.h"
 #include "step.h"
 #include "table.h"
@@ -13,6 +14,7 @@ DYNKIN_DISPATCH(MomentKernels, moment_kernels)
 DYNKIN_DISPATCH(ScoreKernels, score_kernels)
 DYNKIN_DISPATCH(ConditionalKernels, conditional_kernels)
 DYNKIN_DISPATCH(WaveKernels, wave_kernels)
+DYNKIN_DISPATCH(PriorKernels, prior_kernels)
 
 const StepKernels& step_kernels_baseline();
 const StepKernels& step_kernels_avx2();

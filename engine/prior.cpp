@@ -1,0 +1,323 @@
+// prior.cpp - scores of noisy rows. Rows are cut into chunks by their number alone, so that threads do not
+// change results.
+#include "prior.h"
+#include "error.h"
+#include "parallel.h"
+#include "prior_tables.h"
+#include "solve.h"
+#include <algorithm>
+#include <cblas.h>
+#include <cmath>
+#include <fmt/core.h>
+#include <type_traits>
+
+namespace dynkin {
+
+using std::size_t;
+
+namespace {
+
+/// Beyond it moments of degree 2K and sigma^2 in float32 would lose their range.
+constexpr double kLargest = 1e8;
+
+void gemm(bool transpose_b, size_t m, size_t n, size_t k, double alpha, const double* a, size_t lda,
+          const double* b, size_t ldb, double beta, double* c, size_t ldc) {
+    cblas_dgemm(CblasRowMajor, CblasNoTrans, transpose_b ? CblasTrans : CblasNoTrans, static_cast<int>(m),
+                static_cast<int>(n), static_cast<int>(k), alpha, a, static_cast<int>(lda), b,
+                static_cast<int>(ldb), beta, c, static_cast<int>(ldc));
+}
+void gemm(bool transpose_b, size_t m, size_t n, size_t k, float alpha, const float* a, size_t lda,
+          const float* b, size_t ldb, float beta, float* c, size_t ldc) {
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, transpose_b ? CblasTrans : CblasNoTrans, static_cast<int>(m),
+                static_cast<int>(n), static_cast<int>(k), alpha, a, static_cast<int>(lda), b,
+                static_cast<int>(ldb), beta, c, static_cast<int>(ldc));
+}
+
+/// x / alpha = x_0 + sigma eps.
+struct NoiseLevel {
+    double sigma = 1, alpha = 1;
+};
+
+NoiseLevel level_of(double sigma, NoiseConvention convention, double largest) {
+    const bool vp = convention == NoiseConvention::vp;
+    NoiseLevel level{sigma, vp ? std::sqrt((1 - sigma) * (1 + sigma)) : 1};
+    level.sigma = sigma / level.alpha;
+    if (!(sigma > 0 && level.sigma <= largest)) // NaN as well
+        throw Error(ErrorKind::usage, fmt::format("prior: expected sigma in (0, {:g}{}, got {:g}",
+                                                  vp ? largest / std::sqrt(1 + largest * largest) : largest,
+                                                  vp && largest >= kLargest ? ")" : "]", sigma));
+    return level;
+}
+
+/// Rows of a chunk of a batch.
+size_t chunk_rows(size_t count) { return std::clamp<size_t>(count / 8, 64, 256); }
+
+} // namespace
+
+kernels::HermiteTables hermite_tables(int degree) {
+    kernels::HermiteTables t;
+    t.degree = degree;
+    const ProductTables tables = product_tables(hermite_family(2 * degree), degree);
+    int q = 0, entry = 0;
+    for (int k = 1; k <= degree; ++k)
+        for (int l = 1; l <= k; ++l) {
+            t.first[q++] = entry;
+            for (int r = k - l; r <= k + l - 2; r += 2)
+                t.r[entry] = r, t.gradient[entry++] = tables.gradient(k, l, r);
+        }
+    t.first[q] = entry;
+    const Array<double> hermite = hermite_polynomials(degree);
+    for (int n = 0; n < degree; ++n) // phi_{n+1}' = sqrt(n + 1) phi_n
+        for (int i = 0; i <= n; ++i)
+            t.slope[n][i] = std::sqrt(n + 1.0) * hermite(static_cast<size_t>(n), static_cast<size_t>(i));
+    return t;
+}
+
+size_t Prior::dimension() const {
+    if (const auto* product = std::get_if<ProductPrior>(&law)) return product->middle.size();
+    if (const auto* gaussian = std::get_if<GaussianPrior>(&law)) return gaussian->mean.size();
+    return std::get<FlatPrior>(law).mean.size();
+}
+
+double Prior::largest_noise() const {
+    if (const auto* flat = std::get_if<FlatPrior>(&law))
+        return std::min(kLargest, flat->scale * std::sqrt(std::expm1(2 * flat->grid.t_end)));
+    return kLargest;
+}
+
+const char* prior_kind_name(PriorKind kind) {
+    return kind == PriorKind::product ? "product" : kind == PriorKind::gaussian ? "gaussian" : "flat";
+}
+
+PriorKind prior_kind(const std::string& name) {
+    for (const PriorKind kind : {PriorKind::product, PriorKind::gaussian, PriorKind::flat})
+        if (name == prior_kind_name(kind)) return kind;
+    throw Error(ErrorKind::usage, fmt::format("prior: expected product, gaussian or flat, got '{}'", name));
+}
+
+template <class T> struct PriorScore<T>::State {
+    Context context;
+    const Prior& prior;
+    const kernels::PriorKernels<T>& kernels;
+    size_t d, padded;
+    kernels::HermiteTables tables;
+    // product: padded
+    std::vector<double> middle, scale;
+    Array<double> moments;
+    Array<T> vectors; ///< gaussian
+    Array<T> pairs;   ///< flat: of each node d x d, symmetric; nodes d x d
+
+    State(const Context& where, const Prior& of)
+        : context(where), prior(of), kernels(kernels::prior_kernels<T>(where.isa())), d(of.dimension()),
+          padded(prior_padded(d)), tables(hermite_tables(of.options.degree)) {
+        use_sequential_blas(); // parallelism is over rows
+        std::visit([&](const auto& law) { prepare(law); }, prior.law);
+    }
+
+    void prepare(const ProductPrior& law) {
+        middle = law.middle, scale = law.scale;
+        middle.resize(padded), scale.resize(padded);
+        moments = Array<double>(law.moments.rows(), padded);
+        for (size_t r = 0; r < moments.rows(); ++r) std::copy_n(law.moments.row(r), d, moments.row(r));
+        std::fill_n(moments.row(0), padded, 1.0);
+    }
+    void prepare(const GaussianPrior& law) {
+        vectors = Array<T>(d, d);
+        std::transform(law.vectors.begin(), law.vectors.end(), vectors.begin(),
+                       [](double v) { return static_cast<T>(v); });
+    }
+    void prepare(const FlatPrior& law) {
+        pairs = Array<T>(law.pair.rows() * d, d);
+        for (size_t m = 0; m < law.pair.rows(); ++m) {
+            const double* from = law.pair.row(m);
+            for (size_t i = 0; i < d; ++i)
+                for (size_t j = i + 1; j < d; ++j)
+                    pairs(m * d + i, j) = pairs(m * d + j, i) = static_cast<T>(*from++);
+        }
+    }
+
+    void solve(const NoiseLevel& level, T* curves) const {
+        kernels.solve(tables, {padded, middle.data(), scale.data(), moments.data()}, prior.options.ridge,
+                      level.sigma, level.alpha, curves);
+    }
+    void evaluate(const T* curves, size_t rows, const T* x, size_t x_stride, T* out,
+                  size_t out_stride) const {
+        kernels.evaluate(tables.degree, d, padded, curves, rows, x, x_stride, out, out_stride);
+    }
+    size_t curve_numbers() const { return static_cast<size_t>(tables.degree + 3) * padded; }
+
+    void score(const ProductPrior&, const NoisyRows<T>& in, const std::vector<NoiseLevel>& levels, T* out,
+               size_t out_stride) const;
+    void score(const GaussianPrior& law, const NoisyRows<T>& in, const std::vector<NoiseLevel>& levels,
+               T* out, size_t out_stride) const;
+    void score(const FlatPrior& law, const NoisyRows<T>& in, const std::vector<NoiseLevel>& levels, T* out,
+               size_t out_stride) const;
+    void flat_curves(const FlatPrior& law, const NoiseLevel& level, const std::vector<double>& weights,
+                     T* curves) const;
+};
+
+template <class T> void PriorScore<T>::State::score(const ProductPrior&, const NoisyRows<T>& in,
+                                                    const std::vector<NoiseLevel>& levels, T* out,
+                                                    size_t out_stride) const {
+    const bool common = levels.size() == 1;
+    const size_t chunk = common ? chunk_rows(in.count) : 16, jobs = (in.count + chunk - 1) / chunk;
+    Array<T> curves(common ? 1 : static_cast<size_t>(context.threads()), curve_numbers());
+    if (common) solve(levels[0], curves.data());
+    parallel_for(context.threads(), jobs, [&](size_t job, size_t thread) {
+        const size_t first = job * chunk, last = std::min(in.count, first + chunk);
+        if (common)
+            return evaluate(curves.data(), last - first, in.x + first * in.stride, in.stride,
+                            out + first * out_stride, out_stride);
+        T* const own = curves.row(thread);
+        for (size_t n = first; n < last; ++n) {
+            if (n == first || levels[n].sigma != levels[n - 1].sigma ||
+                levels[n].alpha != levels[n - 1].alpha)
+                solve(levels[n], own);
+            evaluate(own, 1, in.x + n * in.stride, in.stride, out + n * out_stride, out_stride);
+        }
+    });
+}
+
+template <class T> void PriorScore<T>::State::score(const GaussianPrior& law, const NoisyRows<T>& in,
+                                                    const std::vector<NoiseLevel>& levels, T* out,
+                                                    size_t out_stride) const {
+    const size_t chunk = chunk_rows(in.count), jobs = (in.count + chunk - 1) / chunk;
+    Array<T> space(static_cast<size_t>(context.threads()), 2 * chunk * d);
+    parallel_for(context.threads(), jobs, [&](size_t job, size_t thread) {
+        const size_t first = job * chunk, rows = std::min(chunk, in.count - first);
+        T *centred = space.row(thread), *rotated = centred + chunk * d;
+        for (size_t n = 0; n < rows; ++n) {
+            const T inverse = static_cast<T>(1 / levels[levels.size() == 1 ? 0 : first + n].alpha);
+            const T* const x = in.x + (first + n) * in.stride;
+            for (size_t j = 0; j < d; ++j) centred[n * d + j] = x[j] * inverse - static_cast<T>(law.mean[j]);
+        }
+        gemm(false, rows, d, d, T(1), centred, d, vectors.data(), d, T(0), rotated, d);
+        for (size_t n = 0; n < rows; ++n) {
+            const NoiseLevel& level = levels[levels.size() == 1 ? 0 : first + n];
+            for (size_t k = 0; k < d; ++k)
+                rotated[n * d + k] *=
+                    static_cast<T>(-1 / (level.alpha * (law.variances[k] + level.sigma * level.sigma)));
+        }
+        gemm(true, rows, d, d, T(1), rotated, d, vectors.data(), d, T(0), out + first * out_stride,
+             out_stride);
+    });
+}
+
+/// The part of each coordinate alone, sum_k c_k phi_k'(y) - y, as a polynomial on the range of the noisy
+/// data.
+template <class T> void PriorScore<T>::State::flat_curves(const FlatPrior& law, const NoiseLevel& level,
+                                                          const std::vector<double>& weights,
+                                                          T* curves) const {
+    const size_t degree = static_cast<size_t>(tables.degree);
+    const double spread = 1 / std::hypot(law.scale, level.sigma);
+    std::vector<double> c(degree), p(degree);
+    for (size_t j = 0; j < d; ++j) {
+        const double middle = 0.5 * law.lower[j] + 0.5 * law.upper[j],
+                     reach = 0.5 * law.upper[j] - 0.5 * law.lower[j] + 3 * level.sigma;
+        const double slope = law.varies[j] ? spread : 1 / level.sigma; // of y
+        const double center = slope * (middle - law.mean[j]), half = slope * reach;
+        std::fill(c.begin(), c.end(), 0.0), std::fill(p.begin(), p.end(), 0.0);
+        for (size_t m = 0; m < weights.size(); ++m)
+            if (weights[m] != 0)
+                for (size_t k = 0; k < degree; ++k) c[k] += weights[m] * law.single(m, j * degree + k);
+        p[1] = -1;
+        for (size_t n = 0; n < degree; ++n)
+            for (size_t i = 0; i <= n; ++i) p[i] += c[n] * tables.slope[n][i];
+        for (size_t low = 0; low + 1 < degree; ++low) // p(center + half v)
+            for (size_t i = degree - 1; i-- > low;) p[i] += center * p[i + 1];
+        curves[j] = static_cast<T>(level.alpha * middle);
+        curves[padded + j] = static_cast<T>(1 / (level.alpha * reach));
+        curves[2 * padded + j] = static_cast<T>(slope * half / level.alpha);
+        double power = slope / level.alpha;
+        for (size_t i = 0; i < degree; ++i, power *= half)
+            curves[(3 + i) * padded + j] = static_cast<T>(p[i] * power);
+    }
+}
+
+template <class T> void PriorScore<T>::State::score(const FlatPrior& law, const NoisyRows<T>& in,
+                                                    const std::vector<NoiseLevel>& levels, T* out,
+                                                    size_t out_stride) const {
+    const bool common = levels.size() == 1;
+    const auto weights_of = [&](const NoiseLevel& level) {
+        const double t = 0.5 * std::log1p(level.sigma / law.scale * (level.sigma / law.scale));
+        return spline_weights(law.grid, std::min(t, law.grid.t_end));
+    };
+    const size_t chunk = chunk_rows(in.count), jobs = (in.count + chunk - 1) / chunk, nodes = law.pair.rows(),
+                 threads = static_cast<size_t>(context.threads());
+    Array<T> curves(common ? 1 : threads, curve_numbers()), matrix(common ? d : 0, d);
+    std::vector<double> weights;
+    if (common) {
+        weights = weights_of(levels[0]);
+        flat_curves(law, levels[0], weights, curves.data());
+        for (size_t m = 0; m < nodes; ++m)
+            for (size_t k = 0; k < d * d; ++k) matrix[k] += static_cast<T>(weights[m]) * pairs.row(m * d)[k];
+    }
+    Array<T> space(threads, 3 * chunk * d);
+    Array<double> chunk_weights(common ? 0 : threads, chunk * nodes);
+    parallel_for(context.threads(), jobs, [&](size_t job, size_t thread) {
+        const size_t first = job * chunk, rows = std::min(chunk, in.count - first);
+        T *y = space.row(thread), *weighted = y + chunk * d, *product = weighted + chunk * d;
+        for (size_t n = 0; n < rows; ++n) {
+            const NoiseLevel& level = levels[common ? 0 : first + n];
+            const double spread = 1 / std::hypot(law.scale, level.sigma);
+            for (size_t j = 0; j < d; ++j) {
+                const double x = static_cast<double>(in.x[(first + n) * in.stride + j]) / level.alpha,
+                             low = law.lower[j] - 3 * level.sigma, high = law.upper[j] + 3 * level.sigma;
+                y[n * d + j] = static_cast<T>(spread * ((x < low ? low : x > high ? high : x) - law.mean[j]));
+            }
+            if (common) continue;
+            const std::vector<double> w = weights_of(level);
+            std::copy(w.begin(), w.end(), chunk_weights.row(thread) + n * nodes);
+        }
+        if (common)
+            gemm(false, rows, d, d, T(1), y, d, matrix.data(), d, T(0), product, d);
+        else
+            for (size_t m = 0; m < nodes; ++m) {
+                for (size_t n = 0; n < rows; ++n) {
+                    const T w = static_cast<T>(chunk_weights(thread, n * nodes + m));
+                    for (size_t j = 0; j < d; ++j) weighted[n * d + j] = w * y[n * d + j];
+                }
+                gemm(false, rows, d, d, T(1), weighted, d, pairs.row(m * d), d, T(m > 0), product, d);
+            }
+        if (common)
+            evaluate(curves.data(), rows, in.x + first * in.stride, in.stride, out + first * out_stride,
+                     out_stride);
+        for (size_t n = 0; n < rows; ++n) {
+            const NoiseLevel& level = levels[common ? 0 : first + n];
+            T* const to = out + (first + n) * out_stride;
+            if (!common) {
+                const double* const w = chunk_weights.row(thread) + n * nodes;
+                flat_curves(law, level, {w, w + nodes}, curves.row(thread));
+                evaluate(curves.row(thread), 1, in.x + (first + n) * in.stride, in.stride, to, out_stride);
+            }
+            const T factor = static_cast<T>(1 / (level.alpha * std::hypot(law.scale, level.sigma)));
+            for (size_t j = 0; j < d; ++j) to[j] += factor * product[n * d + j];
+        }
+    });
+}
+
+template <class T> PriorScore<T>::PriorScore(const Context& context, const Prior& prior)
+    : state_(std::make_unique<State>(context, prior)) {}
+template <class T> PriorScore<T>::~PriorScore() = default;
+template <class T> PriorScore<T>::PriorScore(PriorScore&&) noexcept = default;
+
+template <class T> void PriorScore<T>::operator()(const NoisyRows<T>& rows, T* out, size_t out_stride) const {
+    const State& s = *state_;
+    require(rows.stride >= s.d && out_stride >= s.d, ErrorKind::usage,
+            fmt::format("prior: expected strides of at least {} numbers, got {} and {}", s.d, rows.stride,
+                        out_stride));
+    require(
+        rows.sigmas == 1 || rows.sigmas == rows.count, ErrorKind::usage,
+        fmt::format("prior: expected 1 sigma, or one for each of {} rows, got {}", rows.count, rows.sigmas));
+    const double largest = s.prior.largest_noise();
+    std::vector<NoiseLevel> levels;
+    for (size_t n = 0; n < rows.sigmas; ++n)
+        levels.push_back(level_of(rows.sigma[n], rows.convention, largest));
+    if (rows.count == 0) return;
+    std::visit([&](const auto& law) { s.score(law, rows, levels, out, out_stride); }, s.prior.law);
+}
+
+template class PriorScore<float>;
+template class PriorScore<double>;
+
+} // namespace dynkin
