@@ -62,9 +62,9 @@ Array<double> starts(const Context& context, const NonlinearModel& model, const 
                 fmt::format("{}: expected {} numbers a sample, the dimension of {}, got {}", run.prior, d,
                             run.model, got));
     };
-    if (run.prior == "auto") return draw_prior(model, Prior::automatic, seed, first, count);
-    if (run.prior == "stationary") return draw_prior(model, Prior::stationary, seed, first, count);
-    if (run.prior == "gaussian") return draw_prior(model, Prior::gaussian, seed, first, count);
+    if (run.prior == "auto") return draw_prior(model, StartLaw::automatic, seed, first, count);
+    if (run.prior == "stationary") return draw_prior(model, StartLaw::stationary, seed, first, count);
+    if (run.prior == "gaussian") return draw_prior(model, StartLaw::gaussian, seed, first, count);
     Array<double> x(count, d);
     if (std::filesystem::path(run.prior).extension() == ".toml") {
         const Target target = read_target(run.prior);

@@ -64,11 +64,11 @@ void nonlinear_score(const Context& context, const NonlinearModel& model, double
 
 /// Where reversed paths start: the stationary law of the process where it is known (double well, logistic;
 /// mixture with noise sqrt 2), or the Gaussian with the mean and covariance of the paths at the last time.
-enum class Prior { automatic, stationary, gaussian };
+enum class StartLaw { automatic, stationary, gaussian };
 /// Rows [first, first + count) of the prior. Throws Error(usage) when the stationary law is not known.
-Array<double> draw_prior(const NonlinearModel& model, Prior prior, std::uint64_t seed, std::size_t first,
+Array<double> draw_prior(const NonlinearModel& model, StartLaw prior, std::uint64_t seed, std::size_t first,
                          std::size_t count);
-/// True when Prior::stationary can be drawn, which is then what automatic means.
+/// True when StartLaw::stationary can be drawn, which is then what automatic means.
 bool has_stationary_prior(const DriftProcess& process);
 
 struct ReverseReport {

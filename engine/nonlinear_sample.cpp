@@ -148,14 +148,14 @@ bool has_stationary_prior(const DriftProcess& process) {
     return std::holds_alternative<LogisticDrift>(process.drift);
 }
 
-Array<double> draw_prior(const NonlinearModel& model, Prior prior, std::uint64_t seed, size_t first,
+Array<double> draw_prior(const NonlinearModel& model, StartLaw prior, std::uint64_t seed, size_t first,
                          size_t count) {
     const DriftProcess& process = model.process;
     const size_t d = process.dimension();
     const bool known = has_stationary_prior(process);
-    require(prior != Prior::stationary || known, ErrorKind::usage,
+    require(prior != StartLaw::stationary || known, ErrorKind::usage,
             fmt::format("prior: the stationary law of {} with this noise is not known", process.kind));
-    const bool stationary = prior == Prior::stationary || (prior == Prior::automatic && known);
+    const bool stationary = prior == StartLaw::stationary || (prior == StartLaw::automatic && known);
     const auto* mixture = std::get_if<MixtureDrift>(&process.drift);
     std::vector<LineLaw> laws;
     if (stationary && !mixture)

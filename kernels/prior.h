@@ -1,6 +1,6 @@
 // prior.h - scores of noisy data one coordinate at a time: systems of K equations for many coordinates at
 // once, and the polynomials that they give. The host loops: prior_simd.cpp (once per SIMD level). Formulas:
-// docs/method.md, section 11.
+// docs/method.md, section 13.
 #pragma once
 #include "engine/context.h"
 #include <cstddef>

@@ -41,7 +41,7 @@ TEST(NonlinearModel, ReversedPathsAreTheDataAndTheForwardPaths) {
     const Array<double> data = two_peaks(4000, 1);
     const Context context = cases::context(2);
     const NonlinearModel model = fit_nonlinear(context, well(), data, {.t_end = 3, .nodes = 16, .seed = 1});
-    Array<double> rows = draw_prior(model, Prior::automatic, 3, 0, 3000), middle = rows;
+    Array<double> rows = draw_prior(model, StartLaw::automatic, 3, 0, 3000), middle = rows;
     const ReverseReport report = reverse(context, model, rows, 4);
     // Samples of 4000 and 3000 of one law are 0.021 apart on average and beyond 0.047 once in 1e3; the rest
     // is left for the error of the scores, and the first time, at which data have noise of 0.05.
@@ -64,8 +64,8 @@ TEST(NonlinearModel, DoesNotDependOnThreadsOrParts) {
         ASSERT_TRUE(one.nodes[k].entropy && two.nodes[k].entropy);
         EXPECT_EQ(one.nodes[k].entropy->rate, two.nodes[k].entropy->rate);
     }
-    Array<double> whole = draw_prior(one, Prior::gaussian, 1, 0, 300),
-                  part = draw_prior(one, Prior::gaussian, 1, 100, 50);
+    Array<double> whole = draw_prior(one, StartLaw::gaussian, 1, 0, 300),
+                  part = draw_prior(one, StartLaw::gaussian, 1, 100, 50);
     reverse(cases::context(2), one, whole, 9);
     reverse(cases::context(1), one, part, 9, 100);
     EXPECT_EQ(0, std::memcmp(whole.row(100), part.data(), 50 * sizeof(double)));
@@ -75,7 +75,7 @@ TEST(NonlinearModel, PriorsHaveTheirMoments) {
     NonlinearModel model;
     model.process = drift_process(LogisticDrift{2, 0.5}, {std::numbers::sqrt2});
     const auto moments = [&](size_t column) {
-        const Array<double> x = draw_prior(model, Prior::stationary, 2, 0, 20'000);
+        const Array<double> x = draw_prior(model, StartLaw::stationary, 2, 0, 20'000);
         double square = 0, fourth = 0;
         for (size_t n = 0; n < x.rows(); ++n)
             square += x(n, column) * x(n, column) / 2e4, fourth += std::pow(x(n, column), 4) / 2e4;
@@ -99,7 +99,7 @@ TEST(NonlinearModel, PriorsHaveTheirMoments) {
     model.process = drift_process(mixture, {1.0});
     EXPECT_FALSE(has_stationary_prior(model.process));
     cases::expect_error(
-        ErrorKind::usage, [&] { draw_prior(model, Prior::stationary, 1, 0, 1); }, "is not known");
+        ErrorKind::usage, [&] { draw_prior(model, StartLaw::stationary, 1, 0, 1); }, "is not known");
 }
 
 TEST_F(NonlinearModelFile, IsReadAsItWasWritten) {
@@ -117,8 +117,9 @@ TEST_F(NonlinearModelFile, IsReadAsItWasWritten) {
             write_nonlinear_model(path("m.dynkin"), model);
             const NonlinearModel again = read_nonlinear_model(path("m.dynkin"));
             EXPECT_EQ(again.configuration, model.configuration);
-            Array<double> score(400, 1), same(400, 1), rows = draw_prior(model, Prior::automatic, 1, 0, 50),
-                                                       other = draw_prior(again, Prior::automatic, 1, 0, 50);
+            Array<double> score(400, 1), same(400, 1),
+                rows = draw_prior(model, StartLaw::automatic, 1, 0, 50),
+                other = draw_prior(again, StartLaw::automatic, 1, 0, 50);
             nonlinear_score(context, model, 0.7, 400, data.data(), score.data());
             nonlinear_score(context, again, 0.7, 400, data.data(), same.data());
             EXPECT_TRUE(cases::same_bytes(score, same));
