@@ -11,6 +11,8 @@
 #include <atomic>
 #include <cmath>
 #include <filesystem>
+#include <fmt/format.h>
+#include <unistd.h>
 
 namespace dynkin {
 namespace {
@@ -197,10 +199,16 @@ TEST_P(CudaLocal, TheLawStaysAsItIs) {
 
 class CudaLocalRuns : public cases::OnDevice {
   protected:
+    CudaLocalRuns() { fs::create_directories(folder()); }
+    ~CudaLocalRuns() override {
+        std::error_code ignored;
+        fs::remove_all(folder(), ignored);
+    }
+    static fs::path folder() { return fs::temp_directory_path() / fmt::format("dynkin-{}", ::getpid()); }
     static std::string draw(const Context& where, const Tile* tile, LocalOptions options, McmcReport& report,
                             bool resumed = false) {
         const Target target = lattice({6}, Boundary::periodic);
-        const std::string name = testing::TempDir() + "cuda_local.npy";
+        const fs::path name = folder() / "draw.npy";
         NpyWriter output(name, {options.samples, 6}, 4,
                          resumed ? OutputFile::Mode::resume : OutputFile::Mode::create);
         report = run_local_metropolis(where, target, tile, options, output);
@@ -241,8 +249,7 @@ TEST_P(CudaLocalRuns, InterruptedRunsGoOnOnEitherDevice) {
     o.samples = 1400;
     McmcReport expected, report;
     const std::string bytes = draw(on_cpu(), &tile_, o, expected);
-    o.checkpoint.path = testing::TempDir() + "cuda_local.checkpoint", o.checkpoint.identity = "{}";
-    fs::remove(o.checkpoint.path);
+    o.checkpoint.path = folder() / "draw.checkpoint", o.checkpoint.identity = "{}";
     int interrupted = 0;
     bool ended = false;
     for (int attempt = 0; !ended && attempt < 20; ++attempt) {
@@ -254,7 +261,7 @@ TEST_P(CudaLocalRuns, InterruptedRunsGoOnOnEitherDevice) {
         o.checkpoint.resume = attempt > 0;
         try {
             EXPECT_EQ(draw(Context(where), &tile_, o, report,
-                           attempt > 0 && fs::exists(testing::TempDir() + "cuda_local.npy.partial")),
+                           attempt > 0 && fs::exists(folder() / "draw.npy.partial")),
                       bytes);
             ended = true;
         } catch (const Interrupted&) {
@@ -264,7 +271,6 @@ TEST_P(CudaLocalRuns, InterruptedRunsGoOnOnEitherDevice) {
     EXPECT_TRUE(ended);
     EXPECT_GT(interrupted, 0);
     expect_equal(report, expected);
-    fs::remove(o.checkpoint.path);
 }
 
 } // namespace
