@@ -245,6 +245,8 @@ void add_tile(const Context& context, const Options& options, const SampleFile& 
 }
 
 int run(const Options& options) {
+    require(options.prior.empty() || options.process == "auto", ErrorKind::usage,
+            "--prior: no model, so it goes without --process");
     if (options.process == "nonlinear") {
         require(!options.samples.empty(), ErrorKind::usage, "--process nonlinear: needs training samples");
         return run_nonlinear_fit(options.common, options.nonlinear,
@@ -415,7 +417,10 @@ Command fit_command(CLI::App& parent) {
     add_nonlinear_flags(*command, o.nonlinear);
     add_common_flags(*command, o.common, true);
     command->footer(footer);
-    return {command, [options] { return run(*options); }};
+    return {command, [options, command] {
+                if (options->process != "nonlinear") require_no_nonlinear_flags(*command);
+                return run(*options);
+            }};
 }
 
 } // namespace dynkin::app

@@ -4,11 +4,11 @@
 #include "engine/nonlinear_model.h"
 #include "engine/npy.h"
 #include "engine/target.h"
+#include "engine/tensor_file.h"
 #include "run_state.h"
 #include <algorithm>
 #include <filesystem>
 #include <fmt/format.h>
-#include <fstream>
 
 namespace dynkin::app {
 namespace {
@@ -81,10 +81,17 @@ Array<double> starts(const Context& context, const NonlinearModel& model, const 
     return x;
 }
 
+const char* const group = "Nonlinear process (--process nonlinear)";
+
 } // namespace
 
+void require_no_nonlinear_flags(const CLI::App& command) {
+    for (const CLI::Option* option : command.get_options())
+        require(option->get_group() != group || option->count() == 0, ErrorKind::usage,
+                option->get_name() + ": goes with --process nonlinear");
+}
+
 void add_nonlinear_flags(CLI::App& command, NonlinearFlags& o) {
-    const char* group = "Nonlinear process (--process nonlinear)";
     command.add_option("--basis", o.basis, "functions of the score; --degree is their order")
         ->check(CLI::IsMember({"polynomial", "cosine"}))
         ->capture_default_str()
@@ -157,13 +164,7 @@ int run_nonlinear_fit(const Common& common, const NonlinearFlags& flags, const N
     return 0;
 }
 
-bool is_nonlinear_model(const std::string& path) {
-    std::ifstream file(path, std::ios::binary);
-    std::string start(1 << 16, '\0');
-    file.read(start.data(), static_cast<std::streamsize>(start.size()));
-    start.resize(static_cast<std::size_t>(file.gcount()));
-    return start.size() > 9 && start[8] == '{' && start.find("\"dynkin-nonlinear\"") != std::string::npos;
-}
+bool is_nonlinear_model(const std::string& path) { return tensor_format(path) == "dynkin-nonlinear"; }
 
 int run_nonlinear_score(const Common& common, const std::string& model_path, const std::string& points_path,
                         double time, const std::string& output) {

@@ -15,6 +15,8 @@ struct NonlinearFlags {
     double intrinsic_gap = 0, gap = 0, step = 0;
 };
 void add_nonlinear_flags(CLI::App& command, NonlinearFlags& flags);
+/// Throws Error(usage) when one of them was given.
+void require_no_nonlinear_flags(const CLI::App& command);
 
 /// What fit's other flags say: degree 0, nodes 0, ridge < 0 and times < 0: chosen.
 struct NonlinearRun {
@@ -24,7 +26,8 @@ struct NonlinearRun {
 };
 int run_nonlinear_fit(const Common& common, const NonlinearFlags& flags, const NonlinearRun& run);
 
-/// True when the file is a model of a nonlinear process. False also when it cannot be read.
+/// True when the file names the format of models of nonlinear processes; throws Error(io) when it cannot be
+/// read.
 bool is_nonlinear_model(const std::string& path);
 
 int run_nonlinear_score(const Common& common, const std::string& model, const std::string& points,

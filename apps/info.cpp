@@ -159,23 +159,6 @@ std::string first_bytes(const fs::path& path, std::size_t count) {
     return bytes;
 }
 
-/// The `format` of a file in safetensors layout, "" when it has none, nothing when it is no such file.
-std::optional<std::string> tensor_format(const fs::path& path) {
-    const std::string start = first_bytes(path, 9);
-    if (start.size() < 9 || start[8] != '{') return {};
-    std::uint64_t length = 0;
-    for (int byte = 7; byte >= 0; --byte)
-        length = length << 8 | static_cast<unsigned char>(start[static_cast<std::size_t>(byte)]);
-    if (length > 64u << 20) return {};
-    const std::string bytes = first_bytes(path, 8 + length);
-    const Json header = Json::parse(bytes.begin() + 8, bytes.end(), nullptr, false);
-    if (!header.is_object()) return {};
-    const auto metadata = header.find("__metadata__");
-    if (metadata == header.end() || !metadata->is_object()) return "";
-    const auto format = metadata->find("format");
-    return format != metadata->end() && format->is_string() ? format->get<std::string>() : "";
-}
-
 int run(const Options& options) {
     const Context context = make_context(options.common);
     Result result("info", options.common, context);

@@ -1,15 +1,13 @@
 // prior.cpp - score priors on the command line: fit, score, info.
 #include "prior.h"
 #include "engine/error.h"
-#include "engine/file.h"
 #include "engine/npy.h"
+#include "engine/tensor_file.h"
 #include "run_state.h"
 #include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <fmt/format.h>
-#include <fstream>
-#include <set>
 
 namespace dynkin::app {
 namespace {
@@ -60,6 +58,7 @@ std::vector<double> noise_levels(const std::string& text, const SampleFile& poin
 } // namespace
 
 int run_prior_fit(const Common& common, const PriorFit& options) {
+    require(!common.resume, ErrorKind::usage, "--resume: the fit of a prior keeps no checkpoint");
     const Context context = make_context(common);
     Result result("fit", common, context);
     result.stage("fit");
@@ -132,13 +131,7 @@ int run_prior_score(const Common& common, const PriorScoring& options) {
     return 0;
 }
 
-bool is_prior_file(const std::string& path) {
-    InputFile file{path}; // or an error that names it
-    std::string start(std::min<std::uint64_t>(file.size(), 4096), '\0');
-    file.read_at(0, std::as_writable_bytes(std::span(start.data(), start.size())));
-    // The metadata come first in what dynkin writes; others may put them anywhere.
-    return start.find("\"dynkin-prior\"") != std::string::npos;
-}
+bool is_prior_file(const std::string& path) { return tensor_format(path) == "dynkin-prior"; }
 
 void put_prior(Result& result, const std::string& path) {
     result["kind"] = "prior";

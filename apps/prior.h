@@ -18,8 +18,7 @@ struct PriorScoring {
 };
 int run_prior_score(const Common& common, const PriorScoring& options);
 
-/// True when the file begins as a tensor file of format "dynkin-prior"; throws Error(io) when it cannot be
-/// read.
+/// True when the file names the format of priors; throws Error(io) when it cannot be read.
 bool is_prior_file(const std::string& path);
 
 /// What `info` shows of one: figures, not tensors.

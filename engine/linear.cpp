@@ -303,16 +303,26 @@ void LinearField::derivatives(const LinearState& state, const double* phi, doubl
     }
 }
 
+namespace {
+
+/// factor^-T y: a gradient in y as one in z.
+void to_gradient_of_z(const LinearState& state, const double* y, double* out) {
+    const size_t d = state.inverse.rows();
+    for (size_t j = 0; j < d; ++j) {
+        out[j] = 0;
+        for (size_t i = j; i < d; ++i) out[j] += state.inverse(i, j) * y[i];
+    }
+}
+
+} // namespace
+
 void LinearField::gradient(const LinearState& state, const double* z, double* out, double* work) const {
     const size_t d = dimension();
     double *y = work, *slope = y + d, *phi = slope + d;
     whiten(state, z, y);
     functions(y, phi);
     derivatives(state, phi, slope, nullptr);
-    for (size_t j = 0; j < d; ++j) {
-        out[j] = 0;
-        for (size_t i = j; i < d; ++i) out[j] += state.inverse(i, j) * slope[i];
-    }
+    to_gradient_of_z(state, slope, out);
 }
 
 void LinearField::score(const LinearState& state, const double* z, double* out, double* work) const {
@@ -321,10 +331,8 @@ void LinearField::score(const LinearState& state, const double* z, double* out, 
     whiten(state, z, y);
     functions(y, phi);
     derivatives(state, phi, slope, nullptr);
-    for (size_t j = 0; j < d; ++j) {
-        out[j] = 0;
-        for (size_t i = j; i < d; ++i) out[j] += state.inverse(i, j) * (slope[i] - y[i]);
-    }
+    for (size_t i = 0; i < d; ++i) slope[i] -= y[i];
+    to_gradient_of_z(state, slope, out);
 }
 
 /// div f = tr B - tr(D Hess log p), Hess log p = inverse' (Hess_y h - 1) inverse.
@@ -335,10 +343,8 @@ double LinearField::velocity(const LinearState& state, const double* z, double* 
     whiten(state, z, y);
     functions(y, phi);
     derivatives(state, phi, slope, curvature);
-    for (size_t j = 0; j < d; ++j) {
-        s[j] = 0;
-        for (size_t i = j; i < d; ++i) s[j] += state.inverse(i, j) * (slope[i] - y[i]);
-    }
+    for (size_t i = 0; i < d; ++i) slope[i] -= y[i];
+    to_gradient_of_z(state, slope, s);
     for (size_t i = 0; i < d; ++i)
         for (size_t j = 0; j < d; ++j) {
             if (!(std::abs(y[j]) < kReach)) curvature[i * d + j] = 0;

@@ -341,4 +341,20 @@ TensorFile read_tensor_file(const std::filesystem::path& path, const std::string
     return file;
 }
 
+std::optional<std::string> tensor_format(const std::filesystem::path& path) {
+    InputFile file(path);
+    std::uint64_t length = 0;
+    if (file.size() <= sizeof length) return {};
+    file.read_at(0, std::as_writable_bytes(std::span(&length, 1)));
+    if (length > std::min(file.size() - sizeof length, largest_header)) return {};
+    std::string header(length, '\0');
+    file.read_at(sizeof length, std::as_writable_bytes(std::span(header)));
+    const json parsed = json::parse(header, nullptr, false);
+    if (!parsed.is_object()) return {};
+    const auto metadata = parsed.find("__metadata__");
+    if (metadata == parsed.end() || !metadata->is_object()) return "";
+    const auto format = metadata->find("format");
+    return format != metadata->end() && format->is_string() ? format->get<std::string>() : "";
+}
+
 } // namespace dynkin

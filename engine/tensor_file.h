@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -48,5 +49,9 @@ void write_tensor_file(const std::filesystem::path& path, const TensorFile& file
 /// header beyond 64 MiB, or another checksum. A file of another `format` is named as what it is.
 TensorFile read_tensor_file(const std::filesystem::path& path, const std::string& format,
                             int max_version = 1);
+
+/// The `format` that a file in this layout names, "" when it names none, nothing when it is no such file.
+/// Only the header is read, and nothing checked. Throws Error(io) as read_tensor_file().
+std::optional<std::string> tensor_format(const std::filesystem::path& path);
 
 } // namespace dynkin
