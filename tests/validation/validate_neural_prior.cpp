@@ -63,6 +63,38 @@ void report(const Ledger& ledger, const std::map<std::string, std::map<std::size
             ledger.reported(fmt::format("{}, held-out loss, {} steps", method, step), curve.at(step));
 }
 
+/// The loss of the exact score: eight Gaussians on a circle of radius 4 and of deviation 0.5, over 1.414, in
+/// units of the deviation of a column; 16 levels from 0.03 to 5.
+double floor_of_eight_gaussians() {
+    std::mt19937_64 engine(1);
+    std::normal_distribution<double> normal;
+    const double unit = std::sqrt(8 + 0.25), variance = std::pow(0.5 / unit, 2);
+    const auto centre = [&](std::size_t k, std::size_t j) {
+        const double angle = 0.25 * M_PI * static_cast<double>(k);
+        return 4 / unit * (j ? std::sin(angle) : std::cos(angle));
+    };
+    const std::size_t levels = 16, rows = 40'000;
+    double sum = 0;
+    for (std::size_t n = 0; n < levels * rows; ++n) {
+        const double sigma = 0.03 * std::pow(5 / 0.03, static_cast<double>(n % levels) / (levels - 1)),
+                     wide = variance + sigma * sigma;
+        double x[2], noise[2], mean[2] = {0, 0}, total = 0;
+        const std::size_t own = engine() % 8;
+        for (std::size_t j = 0; j < 2; ++j) {
+            noise[j] = normal(engine);
+            x[j] = centre(own, j) + std::sqrt(variance) * normal(engine) + sigma * noise[j];
+        }
+        for (std::size_t k = 0; k < 8; ++k) {
+            const double weight = std::exp((x[0] * centre(k, 0) + x[1] * centre(k, 1)) / wide); // equal radii
+            total += weight;
+            for (std::size_t j = 0; j < 2; ++j) mean[j] += weight * centre(k, j);
+        }
+        for (std::size_t j = 0; j < 2; ++j)
+            sum += std::pow(-sigma * (x[j] - mean[j] / total) / wide + noise[j], 2) / 2;
+    }
+    return sum / static_cast<double>(levels * rows);
+}
+
 TEST_F(ValidateNeuralPrior, Digits) {
     const Curves curves = train("digits", {kDigits, "--prior", "product"});
     ASSERT_FALSE(curves.empty());
@@ -79,8 +111,10 @@ TEST_F(ValidateNeuralPrior, EightGaussians) {
     const Curves curves = train("eight_gaussians", {kEightGaussians, "--scaling", "columns", "--prior", "ve",
                                                     "--width", "128", "--judge-from", "0.03"});
     ASSERT_FALSE(curves.empty());
+    const double floor = floor_of_eight_gaussians();
     for (const auto& [seed, of_seed] : curves) {
         const Ledger ledger{"neural prior, eight Gaussians, Hermite 12", seed};
+        ledger.reported("loss of the exact score", floor);
         report(ledger, of_seed);
         compare_last(ledger, of_seed);
     }
