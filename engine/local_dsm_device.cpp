@@ -18,7 +18,7 @@ constexpr size_t chunk_numbers = size_t{1} << 23; ///< doubles of a chunk, about
 constexpr size_t tile_rows = 1024;                ///< features of a product, about
 constexpr size_t most_tiles = 64;
 
-size_t pieces(size_t count, size_t size) { return (count + size - 1) / size; }
+size_t parts_of(size_t count, size_t size) { return (count + size - 1) / size; }
 
 /// The laws of states, a chunk at a time.
 class DeviceLaws {
@@ -63,9 +63,9 @@ class DeviceLaws {
     DeviceArray<double> y_, f_, jacobian_, ito_, mean_, factor_;
 };
 
-class DeviceReference {
+class ReferenceOnDevice {
   public:
-    DeviceReference(DeviceState& device, const ScoreReference& reference)
+    ReferenceOnDevice(DeviceState& device, const ScoreReference& reference)
         : mean_(to_device(device, std::span<const double>(reference.mean), "the reference")),
           precision_(to_device(device, reference.precision.span(), "the reference")),
           view_{reference.kind, mean_.data(), precision_.data()} {}
@@ -90,7 +90,8 @@ struct Tiling {
         const size_t columns = basis.terms() + 1,
                      point = driven * columns + 3 * basis.functions() + 2 * d + driven,
                      tile = paths * (points * point + laws) + columns * columns;
-        tiles = std::clamp<size_t>(chunk_numbers / tile, 1, std::min(most_tiles, pieces(group_paths, paths)));
+        tiles =
+            std::clamp<size_t>(chunk_numbers / tile, 1, std::min(most_tiles, parts_of(group_paths, paths)));
     }
 };
 
@@ -109,7 +110,7 @@ class GroupSums {
         part_ = {device, tiling.tiles * columns_ * columns_, "products of features"};
         sum_ = {device, columns_ * columns_, "products of features"};
         if (!curvatures) return;
-        laplacian_runs_ = {device, pieces(points, cuda::sum_run) * basis.terms(), "Laplacians"};
+        laplacian_runs_ = {device, parts_of(points, cuda::sum_run) * basis.terms(), "Laplacians"};
         laplacian_ = {device, basis.terms(), "Laplacians"};
     }
 
@@ -136,7 +137,7 @@ class GroupSums {
         cuda::add_parts(stream, tiling_.tiles, columns_ * columns_, part_.data(), sum_.data());
         if (!curvatures_) return;
         cuda::laplacian_runs(stream, basis_.view(), count, table_.data(), laplacian_runs_.data());
-        cuda::add_parts(stream, pieces(count, cuda::sum_run), basis_.terms(), laplacian_runs_.data(),
+        cuda::add_parts(stream, parts_of(count, cuda::sum_run), basis_.terms(), laplacian_runs_.data(),
                         laplacian_.data());
     }
 
@@ -157,7 +158,7 @@ class GroupSums {
     DeviceState& device_;
     const DeviceDrift& drift_;
     const DeviceBasis& basis_;
-    DeviceReference reference_;
+    ReferenceOnDevice reference_;
     Tiling tiling_;
     bool curvatures_;
     size_t columns_; ///< features and the target
@@ -181,7 +182,7 @@ void for_groups(const Context& context, size_t paths, size_t chunk, ScoreSums& s
     }
 }
 
-size_t largest_group(size_t paths) { return pieces(paths, score_groups(paths)); }
+size_t largest_group(size_t paths) { return parts_of(paths, score_groups(paths)); }
 
 } // namespace
 
@@ -204,7 +205,7 @@ void law_moments_on_device(const Context& context, const DriftProcess& process, 
         laws.make({states.row(first), used * d}, nullptr);
         cuda::law_moments(stream, static_cast<int>(d), used, laws.mean(), laws.factor(), origin.data(),
                           out.data());
-        out.download(stream, {sums.row(first / law_run), pieces(used, law_run) * sums.cols()});
+        out.download(stream, {sums.row(first / law_run), parts_of(used, law_run) * sums.cols()});
         cuda::synchronize(stream);
         if (const int signal = context.interrupt_signal()) throw Interrupted(signal);
     }
@@ -285,17 +286,17 @@ void production_on_device(const Context& context, const DriftProcess& process, c
     const size_t d = process.dimension(), sets = coefficients.rows(), terms = basis.terms();
     const DeviceDrift drift(device, process);
     const DeviceBasis on_device(device, basis);
-    const DeviceReference at(device, reference);
+    const ReferenceOnDevice at(device, reference);
     std::vector<double> transposed(coefficients.size());
     for (size_t c = 0; c < sets; ++c)
         for (size_t k = 0; k < terms; ++k) transposed[k * sets + c] = coefficients(c, k);
     const DeviceArray<double> by_term =
         to_device(device, std::span<const double>(transposed), "coefficients");
     const size_t numbers = 3 * d + 2 * on_device.functions() + d * terms, groups = part.rows(),
-                 largest = pieces(states.rows(), groups),
+                 largest = parts_of(states.rows(), groups),
                  wanted = std::max<size_t>(chunk_numbers / numbers / cuda::sum_run, 1),
                  left = device.memory_left() / (cuda::sum_run * (numbers + 1) * 9), // and what is small
-        runs = std::clamp<size_t>(left, 1, std::min(wanted, pieces(largest, cuda::sum_run)));
+        runs = std::clamp<size_t>(left, 1, std::min(wanted, parts_of(largest, cuda::sum_run)));
     const size_t chunk = runs * cuda::sum_run;
     DeviceArray<double> x(device, chunk * d, "states"), f(device, chunk * d, "drifts"),
         references(device, chunk * d, "scores"),
@@ -310,13 +311,13 @@ void production_on_device(const Context& context, const DriftProcess& process, c
         cuda::basis_features(stream, on_device.view(), used, false, table.data(), 1, terms, features.data());
         cuda::production_runs(stream, on_device.view(), used, sets, drift.noise(), f.data(),
                               references.data(), features.data(), by_term.data(), sums.data());
-        sums.download(stream, {to, pieces(used, cuda::sum_run) * sets});
+        sums.download(stream, {to, parts_of(used, cuda::sum_run) * sets});
         cuda::synchronize(stream);
         if (const int signal = context.interrupt_signal()) throw Interrupted(signal);
     };
     for (size_t g = 0; g < groups; ++g) {
         const size_t first = states.rows() * g / groups, last = states.rows() * (g + 1) / groups;
-        Array<double> run_sums(pieces(last - first, cuda::sum_run), sets);
+        Array<double> run_sums(parts_of(last - first, cuda::sum_run), sets);
         for (size_t from = first; from < last; from += chunk)
             chunk_sums(from, std::min(chunk, last - from), run_sums.row((from - first) / cuda::sum_run));
         for (size_t c = 0; c < sets; ++c)

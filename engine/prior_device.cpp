@@ -13,14 +13,14 @@ using std::size_t;
 
 namespace {
 
-constexpr size_t chunk_numbers = size_t{1} << 21; ///< of rows in a chunk, about
+constexpr size_t prior_chunk = size_t{1} << 21; ///< of rows in a chunk, about
 
 template <class T>
-DeviceArray<T> copy_of(DeviceState& device, const std::vector<T>& numbers, const char* what) {
+DeviceArray<T> on_device(DeviceState& device, const std::vector<T>& numbers, const char* what) {
     return to_device(device, std::span<const T>(numbers), what);
 }
 
-size_t pieces(size_t count, size_t size) { return (count + size - 1) / size; }
+size_t runs_in(size_t count, size_t size) { return (count + size - 1) / size; }
 
 } // namespace
 
@@ -84,7 +84,7 @@ template <class T> struct DevicePrior<T>::State {
 template <class T> void DevicePrior<T>::State::prepare(const ProductPrior& law) {
     const auto wide = [&](std::vector<double> numbers) {
         numbers.resize(padded);
-        return copy_of(device, numbers, "a prior");
+        return on_device(device, numbers, "a prior");
     };
     middle = wide(law.middle), scale = wide(law.scale);
     Array<double> all(law.moments.rows(), padded);
@@ -94,17 +94,17 @@ template <class T> void DevicePrior<T>::State::prepare(const ProductPrior& law) 
 }
 
 template <class T> void DevicePrior<T>::State::prepare(const GaussianPrior& law) {
-    mean = copy_of(device, law.mean, "a prior"), variances = copy_of(device, law.variances, "a prior");
+    mean = on_device(device, law.mean, "a prior"), variances = on_device(device, law.variances, "a prior");
     std::vector<T> all(law.vectors.size());
     std::transform(law.vectors.begin(), law.vectors.end(), all.begin(),
                    [](double v) { return static_cast<T>(v); });
-    vectors = copy_of(device, all, "the eigenvectors of a prior");
+    vectors = on_device(device, all, "the eigenvectors of a prior");
 }
 
 template <class T> void DevicePrior<T>::State::prepare(const FlatPrior& law) {
-    mean = copy_of(device, law.mean, "a prior"), lower = copy_of(device, law.lower, "a prior");
-    upper = copy_of(device, law.upper, "a prior");
-    varies = copy_of(device, std::vector<unsigned char>(law.varies.begin(), law.varies.end()), "a prior");
+    mean = on_device(device, law.mean, "a prior"), lower = on_device(device, law.lower, "a prior");
+    upper = on_device(device, law.upper, "a prior");
+    varies = on_device(device, std::vector<unsigned char>(law.varies.begin(), law.varies.end()), "a prior");
     single = to_device(device, law.single.span(), "a prior");
     pairs_here.resize(law.pair.rows() * d * d);
     for (size_t m = 0; m < law.pair.rows(); ++m) {
@@ -129,8 +129,8 @@ DevicePrior<T>::State::noise_of(const std::vector<NoiseLevel>& levels, size_t fi
         const std::vector<double> own = flat_weights(*law, level);
         weights.insert(weights.end(), own.begin(), own.end());
     }
-    noise.numbers = copy_of(device, numbers, "noise levels");
-    noise.weights = copy_of(device, weights, "noise levels");
+    noise.numbers = on_device(device, numbers, "noise levels");
+    noise.weights = on_device(device, weights, "noise levels");
     const double* const data = noise.numbers.data();
     noise.view = {data, data + noise.levels, data + 2 * noise.levels,
                   levels.size() == 1 ? size_t{0} : size_t{1}};
@@ -154,7 +154,7 @@ typename DevicePrior<T>::State::Chunk DevicePrior<T>::State::make_chunk(bool com
                  once = 16384 + (common && !gaussian ? curve_numbers() * sizeof(T) : 0),
                  left = device.memory_left();
     Chunk c;
-    c.rows = std::min(std::clamp<size_t>(chunk_numbers / row_numbers(common), 64, count < 64 ? 64 : count),
+    c.rows = std::min(std::clamp<size_t>(prior_chunk / row_numbers(common), 64, count < 64 ? 64 : count),
                       std::max<size_t>((left - std::min(left, once)) / row, 1));
     c.rows = std::min(c.rows, count);
     c.x = {device, c.rows * d, "rows of a prior"}, c.y = {device, c.rows * d, "rows of a prior"};
@@ -227,7 +227,7 @@ template <class T> void DevicePrior<T>::score(const NoisyRows<T>& in, const std:
         if (common)
             s.mix(*flat, levels[0], s.matrix);
         else if (s.pairs.size() == 0)
-            s.pairs = copy_of(s.device, s.pairs_here, "the pairs of a prior");
+            s.pairs = on_device(s.device, s.pairs_here, "the pairs of a prior");
     }
     typename State::Chunk c = s.make_chunk(common, in.count);
     std::vector<T> packed(in.stride == s.d && out_stride == s.d ? 0 : c.rows * s.d);
@@ -274,14 +274,14 @@ struct DevicePriorSums::State {
                      rounding = 16384, left = device.memory_left(),
                      // Products of fewer rows may be rounded otherwise: as many as there are.
             fit = covariance ? SIZE_MAX : (left - std::min(left, rounding)) / a_run;
-        const size_t runs = std::clamp<size_t>(fit, 1, pieces(batch, cuda::prior_run));
+        const size_t runs = std::clamp<size_t>(fit, 1, runs_in(batch, cuda::prior_run));
         rows = runs * cuda::prior_run;
         x = {device, std::min(rows, batch) * d, "rows of a prior"};
         part = {device, runs * static_cast<size_t>(top + 1 + covariance) * d, "sums of a prior"};
         low = {device, runs * d, "ranges of columns"}, high = {device, runs * d, "ranges of columns"};
         if (covariance) centred = {device, std::min(rows, batch) * d, "rows of a prior"};
     }
-    size_t runs(size_t count) const { return pieces(count, cuda::prior_run); }
+    size_t runs(size_t count) const { return runs_in(count, cuda::prior_run); }
     /// use(count) for the rows in parts, each on the device.
     template <class Use> void pass(const double* from, size_t count, const Use& use) {
         for (size_t first = 0; first < count; first += rows) {

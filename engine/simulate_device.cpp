@@ -16,7 +16,7 @@ namespace {
 constexpr size_t most_paths = size_t{1} << 18; ///< of a chunk; no result depends on it
 
 template <class T>
-DeviceArray<T> copy_of(DeviceState& device, const T* numbers, size_t count, const char* what) {
+DeviceArray<T> copied(DeviceState& device, const T* numbers, size_t count, const char* what) {
     return to_device(device, std::span<const T>(numbers, count), what);
 }
 
@@ -30,21 +30,21 @@ size_t rows_that_fit(const DeviceState& device, size_t numbers, size_t count) {
 } // namespace
 
 DeviceDrift::DeviceDrift(DeviceState& device, const DriftProcess& process)
-    : noise_(copy_of(device, process.noise.data(), process.noise.size(), "the noise")) {
+    : noise_(copied(device, process.noise.data(), process.noise.size(), "the noise")) {
     const DriftTable table(process);
     const char* what = "the drift";
     if (const auto* mixture = std::get_if<MixtureDriftView>(&table.view())) {
         const auto k = static_cast<size_t>(mixture->components);
-        first_ = copy_of(device, mixture->log_weight, k, what);
-        second_ = copy_of(device, mixture->mean, k * process.dimension(), what);
-        third_ = copy_of(device, mixture->precision, k, what);
+        first_ = copied(device, mixture->log_weight, k, what);
+        second_ = copied(device, mixture->mean, k * process.dimension(), what);
+        third_ = copied(device, mixture->precision, k, what);
         law_ = MixtureDriftView{mixture->dimension, mixture->components, first_.data(), second_.data(),
                                 third_.data()};
     } else if (const auto* polynomial = std::get_if<PolynomialDriftView>(&table.view())) {
         const size_t d = process.dimension(), terms = static_cast<size_t>(polynomial->first[d]);
-        begin_ = copy_of(device, polynomial->first, d + 1, what);
-        first_ = copy_of(device, polynomial->coefficient, terms, what);
-        power_ = copy_of(device, polynomial->power, terms * d, what);
+        begin_ = copied(device, polynomial->first, d + 1, what);
+        first_ = copied(device, polynomial->coefficient, terms, what);
+        power_ = copied(device, polynomial->power, terms * d, what);
         law_ = PolynomialDriftView{polynomial->dimension, begin_.data(), first_.data(), power_.data()};
     } else if (const auto* well = std::get_if<DoubleWellDriftView>(&table.view()))
         law_ = *well;
@@ -55,12 +55,12 @@ DeviceDrift::DeviceDrift(DeviceState& device, const DriftProcess& process)
 }
 
 DeviceBasis::DeviceBasis(DeviceState& device, const ScoreBasis& basis)
-    : center_(copy_of(device, basis.center.data(), basis.center.size(), "the basis")),
-      scale_(copy_of(device, basis.scale.data(), basis.scale.size(), "the basis")),
-      driven_(copy_of(device, basis.driven.data(), basis.driven.size(), "the basis")),
-      first_(copy_of(device, basis.first.data(), basis.first.size(), "the basis")),
-      coordinate_(copy_of(device, basis.coordinate.data(), basis.coordinate.size(), "the basis")),
-      degree_(copy_of(device, basis.degree.data(), basis.degree.size(), "the basis")), view_(view_of(basis)) {
+    : center_(copied(device, basis.center.data(), basis.center.size(), "the basis")),
+      scale_(copied(device, basis.scale.data(), basis.scale.size(), "the basis")),
+      driven_(copied(device, basis.driven.data(), basis.driven.size(), "the basis")),
+      first_(copied(device, basis.first.data(), basis.first.size(), "the basis")),
+      coordinate_(copied(device, basis.coordinate.data(), basis.coordinate.size(), "the basis")),
+      degree_(copied(device, basis.degree.data(), basis.degree.size(), "the basis")), view_(view_of(basis)) {
     view_.driven = driven_.data(), view_.center = center_.data(), view_.scale = scale_.data();
     view_.first = first_.data(), view_.coordinate = coordinate_.data(), view_.degree = degree_.data();
 }
