@@ -132,7 +132,7 @@ void add_nonlinear_flags(CLI::App& command, NonlinearFlags& o) {
 int run_nonlinear_fit(const Common& common, const NonlinearFlags& flags, const NonlinearRun& run) {
     require(!run.drift.empty(), ErrorKind::usage, "--process nonlinear: needs --drift");
     require(!common.resume, ErrorKind::usage, "--resume: a nonlinear fit keeps no checkpoint");
-    const Context context = make_context(common);
+    const Context context = make_context(common, Runs::on_cpu_or_device);
     Result result("fit", common, context);
     result.stage("fit");
     require_distinct(run.output, {run.samples, run.drift});
@@ -168,7 +168,7 @@ bool is_nonlinear_model(const std::string& path) { return tensor_format(path) ==
 
 int run_nonlinear_score(const Common& common, const std::string& model_path, const std::string& points_path,
                         double time, const std::string& output) {
-    const Context context = make_context(common);
+    const Context context = make_context(common, Runs::on_cpu_or_device);
     Result result("score", common, context);
     result.stage("score");
     require_distinct(output, {model_path, points_path});
@@ -207,7 +207,7 @@ int run_nonlinear_score(const Common& common, const std::string& model_path, con
 
 int run_nonlinear_sample(const Common& common, const NonlinearSampling& run) {
     require(!common.resume, ErrorKind::usage, "--resume: sampling a nonlinear process keeps no checkpoint");
-    const Context context = make_context(common);
+    const Context context = make_context(common, Runs::on_cpu_or_device);
     Result result("sample", common, context);
     result.stage("sample");
     require_distinct(run.output, {run.model, run.prior});

@@ -59,7 +59,7 @@ std::vector<double> noise_levels(const std::string& text, const SampleFile& poin
 
 int run_prior_fit(const Common& common, const PriorFit& options) {
     require(!common.resume, ErrorKind::usage, "--resume: the fit of a prior keeps no checkpoint");
-    const Context context = make_context(common);
+    const Context context = make_context(common, Runs::on_cpu_or_device);
     Result result("fit", common, context);
     result.stage("fit");
     require_distinct(options.output, {options.samples});
@@ -82,7 +82,7 @@ int run_prior_fit(const Common& common, const PriorFit& options) {
 }
 
 int run_prior_score(const Common& common, const PriorScoring& options) {
-    const Context context = make_context(common);
+    const Context context = make_context(common, Runs::on_cpu_or_device);
     Result result("score", common, context);
     result.stage("score");
     require(!options.sigma.empty(), ErrorKind::usage,

@@ -3,6 +3,7 @@
 #include "command.h"
 #include "engine/error.h"
 #include "engine/model_file.h"
+#include "engine/tensor_file.h"
 #include "fit_nonlinear.h"
 #include "points.h"
 #include "prior.h"
@@ -21,7 +22,8 @@ struct Options {
 };
 
 int run(const Options& o) {
-    if (is_prior_file(o.model)) {
+    const bool headless = !o.sigma.empty() && !tensor_format(o.model); // whose reader says what is wrong
+    if (headless || is_prior_file(o.model)) {
         require(o.time < 0, ErrorKind::usage, "-t: a prior has noise levels, --sigma, and no times");
         return run_prior_score(o.common, {o.model, o.points, o.output, o.sigma, o.convention});
     }

@@ -1,8 +1,10 @@
-// drift_view.h - what kernels read of a drift: views of plain structs, and of a user's callable on the host
-// (private).
+// drift_view.h - what kernels read of a drift and of the basis of a score: views of plain structs, and of a
+// user's callable on the host (private).
 #pragma once
 #include "drift.h"
 #include "kernels/drift.h"
+#include "kernels/score_basis.h"
+#include "score_basis.h"
 #include <variant>
 #include <vector>
 
@@ -36,5 +38,11 @@ class DriftTable {
     std::vector<int> first_, power_;
     DriftView view_;
 };
+
+/// Largest order of a basis, and functions of single coordinates that one has at most.
+inline constexpr int max_basis_order = 32, most_functions = max_drift_dimension * (max_basis_order + 1);
+
+/// The basis must outlive it.
+ScoreBasisView view_of(const ScoreBasis& basis);
 
 } // namespace dynkin

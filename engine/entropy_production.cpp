@@ -1,5 +1,7 @@
 #include "entropy_production.h"
 #include "error.h"
+#include "kernels/fitted_score.h"
+#include "nonlinear_device.h"
 #include "parallel.h"
 #include <algorithm>
 #include <cblas.h>
@@ -38,14 +40,11 @@ void production(const DriftProcess& process, const ScoreBasis& basis, const Scor
         reference_score(process, reference, states.row(n), score.data());
         evaluate(basis, states.row(n), gradient.data());
         for (size_t i = 0; i < d; ++i) {
-            const double diffusion = 0.5 * process.noise[i] * process.noise[i];
             cblas_dgemv(CblasRowMajor, CblasNoTrans, static_cast<int>(sets), static_cast<int>(terms), 1,
                         coefficients.data(), static_cast<int>(terms), gradient.data() + i * terms, 1, 0,
                         slope.data(), 1);
-            for (size_t c = 0; c < sets; ++c) {
-                const double nu = f[(n - first) * d + i] - diffusion * (score[i] + slope[c]);
-                out[c] += nu * nu / diffusion;
-            }
+            for (size_t c = 0; c < sets; ++c)
+                out[c] += production_term(process.noise[i], f[(n - first) * d + i], score[i] + slope[c]);
         }
     }
 }
@@ -69,9 +68,16 @@ EntropyProduction entropy_production(const Context& context, const DriftProcess&
         std::copy(c.begin(), c.end(), coefficients.row(out));
     });
     Array<double> part(groups, groups + 1); // rows of a group x coefficients
-    parallel_for(context.threads(), groups, [&](size_t g, size_t) {
-        production(process, basis, reference, coefficients, states, edge(g), edge(g + 1), part.row(g));
-    });
+    bool done = false;
+    if constexpr (built_with_cuda)
+        if (runs_on_device(context, process)) {
+            production_on_device(context, process, basis, reference, coefficients, states, part);
+            done = true;
+        }
+    if (!done)
+        parallel_for(context.threads(), groups, [&](size_t g, size_t) {
+            production(process, basis, reference, coefficients, states, edge(g), edge(g + 1), part.row(g));
+        });
     const auto rows = static_cast<double>(n), m = static_cast<double>(groups);
     EntropyProduction result;
     for (size_t g = 0; g < groups; ++g) result.plain += part(g, groups) / rows;

@@ -1,9 +1,11 @@
 #include "local_dsm.h"
 #include "drift_view.h"
 #include "error.h"
-#include "kernels/local_law.h"
+#include "kernels/fitted_score.h"
+#include "nonlinear_device.h"
 #include "parallel.h"
 #include "solve.h"
+#include "summation.h"
 #include <algorithm>
 #include <cblas.h>
 #include <cmath>
@@ -66,7 +68,7 @@ class RowSums {
 template <class Body> ScoreSums over_groups(const Context& context, size_t paths, const Body& body) {
     use_sequential_blas();
     ScoreSums sums;
-    sums.groups.resize(std::min(group_count, paths));
+    sums.groups.resize(score_groups(paths));
     const size_t groups = sums.groups.size();
     parallel_for(context.threads(), groups, [&](size_t g, size_t) {
         const size_t first = paths * g / groups, last = paths * (g + 1) / groups;
@@ -81,20 +83,22 @@ template <class Body> ScoreSums over_groups(const Context& context, size_t paths
 template <class View> void reference_at(const View& view, const DriftProcess& process,
                                         const ScoreReference& reference, const std::vector<int>& driven,
                                         const double* x, double* score) {
-    const size_t d = process.dimension();
+    const ReferenceView at{reference.kind, reference.mean.data(), reference.precision.data()};
     double f[max_d];
     if (reference.kind == ReferenceScore::drift) drift(view, x, f);
-    for (size_t a = 0; a < driven.size(); ++a) {
-        const auto i = static_cast<size_t>(driven[a]);
-        score[a] = 0;
-        if (reference.kind == ReferenceScore::drift)
-            score[a] = 2 * f[i] / (process.noise[i] * process.noise[i]);
-        if (reference.kind == ReferenceScore::gaussian)
-            for (size_t j = 0; j < d; ++j) score[a] -= reference.precision(i, j) * (x[j] - reference.mean[j]);
-    }
+    for (size_t a = 0; a < driven.size(); ++a)
+        score[a] = reference_component(at, view.dimension, process.noise.data(), f, x, driven[a]);
 }
 
 } // namespace
+
+void throw_no_local_law(size_t path, size_t d, const double* state, double gap) {
+    throw Error(ErrorKind::numerical, fmt::format("score: no local law at path {}, ({:g}), gap {:g}: the "
+                                                  "drift is not finite or too steep there",
+                                                  path, fmt::join(state, state + d, ", "), gap));
+}
+
+size_t score_groups(size_t paths) { return std::min(group_count, paths); }
 
 void reference_score(const DriftProcess& process, const ScoreReference& reference, const double* x,
                      double* score) {
@@ -112,6 +116,9 @@ ScoreSums local_score_sums(const Context& context, const DriftProcess& process, 
             fmt::format("score: expected a positive gap, got {}", gap));
     require(options.draws >= 1 && options.draws <= 64, ErrorKind::usage,
             fmt::format("score: expected 1 to 64 draws, got {}", options.draws));
+    if constexpr (built_with_cuda)
+        if (runs_on_device(context, process))
+            return local_score_sums_on_device(context, process, basis, reference, states, gap, node, options);
     const size_t d = process.dimension(), terms = basis.terms(), r = basis.driven.size();
     const int signs = options.antithetic ? 2 : 1;
     const double weight = 1 / std::sqrt(static_cast<double>(options.draws * signs));
@@ -124,20 +131,14 @@ ScoreSums local_score_sums(const Context& context, const DriftProcess& process, 
             local_law(view, process.noise.data(), states.row(n), gap, options.linearisation, law);
             for (const int i : basis.driven)
                 if (!(law.factor[static_cast<size_t>(i) * (d + 1)] > 0) || !finite(law.mean, d))
-                    throw Error(ErrorKind::numerical,
-                                fmt::format("score: no local law at path {}, ({:g}), gap {:g}: the drift is "
-                                            "not finite or too steep there",
-                                            n, fmt::join(states.row(n), states.row(n) + d, ", "), gap));
+                    throw_no_local_law(n, d, states.row(n), gap);
             for (int q = 0; q < options.draws; ++q) {
                 path_normals(options.seed, Stream::local_draw, n, node, static_cast<std::uint32_t>(8 * q),
                              view.dimension, xi);
                 std::copy_n(xi, d, pull);
                 solve_transposed(view.dimension, law.factor, pull);
                 for (int sign = 1; sign >= (signs == 2 ? -1 : 1); sign -= 2) {
-                    for (size_t i = 0; i < d; ++i) {
-                        y[i] = law.mean[i];
-                        for (size_t k = 0; k <= i; ++k) y[i] += sign * law.factor[i * d + k] * xi[k];
-                    }
+                    local_point(view.dimension, law.mean, law.factor, sign, xi, y);
                     reference_at(view, process, reference, basis.driven, y, ref);
                     double* features = rows.features(r);
                     evaluate(basis, y, features);
@@ -159,6 +160,9 @@ ScoreSums local_score_sums(const Context& context, const DriftProcess& process, 
 ScoreSums implicit_score_sums(const Context& context, const DriftProcess& process, const ScoreBasis& basis,
                               const ScoreReference& reference, const Array<double>& states) {
     check_sizes(process, basis, states);
+    if constexpr (built_with_cuda)
+        if (runs_on_device(context, process))
+            return implicit_score_sums_on_device(context, process, basis, reference, states);
     const size_t terms = basis.terms(), r = basis.driven.size();
     const DriftTable table(process);
     const auto paths = [&](const auto& view, ScoreSums::Group& group, size_t first, size_t last) {
@@ -181,39 +185,52 @@ ScoreSums implicit_score_sums(const Context& context, const DriftProcess& proces
     });
 }
 
+namespace {
+
+/// Averages over paths of mean - origin and of its products plus the covariances: d, then the lower triangle
+/// of d x d. Runs of law_run paths are summed one after another, and pairwise, on either backend.
+std::vector<double> law_moments(const Context& context, const DriftProcess& process,
+                                const Array<double>& states, double gap, Linearisation linearisation) {
+    const size_t d = process.dimension(), n = states.rows(), runs = (n + law_run - 1) / law_run;
+    Array<double> sums(runs, d + d * d);
+    const auto add = [&](const auto& view, size_t run) {
+        LocalLaw law;
+        std::fill_n(law.factor, d * d, 0.0);
+        for (size_t row = run * law_run; row < std::min(n, (run + 1) * law_run); ++row) {
+            std::copy_n(states.row(row), d, law.mean);
+            if (gap > 0) local_law(view, process.noise.data(), states.row(row), gap, linearisation, law);
+            for (int e = 0; e < static_cast<int>(sums.cols()); ++e)
+                sums(run, static_cast<size_t>(e)) +=
+                    law_moment(view.dimension, law.mean, law.factor, states.row(0), e);
+        }
+    };
+    bool done = false;
+    if constexpr (built_with_cuda)
+        if (runs_on_device(context, process)) {
+            law_moments_on_device(context, process, states, gap, linearisation, sums);
+            done = true;
+        }
+    const DriftTable table(process);
+    if (!done)
+        parallel_for(context.threads(), runs, [&](size_t run, size_t) {
+            std::visit([&](const auto& view) { add(view, run); }, table.view());
+        });
+    std::vector<double> total(sums.cols());
+    for (size_t k = 0; k < total.size(); ++k)
+        total[k] = pairwise_sum(0, runs, [&](size_t run) { return sums(run, k); }) / static_cast<double>(n);
+    return total;
+}
+
+} // namespace
+
 ScoreReference gaussian_reference(const Context& context, const DriftProcess& process,
                                   const Array<double>& states, double gap, Linearisation linearisation) {
     const size_t d = process.dimension(), n = states.rows();
     require(
         states.cols() == d && n >= 2, ErrorKind::usage,
         fmt::format("score: expected at least 2 states of {} numbers, got {} of {}", d, n, states.cols()));
-    const DriftTable table(process);
-    const size_t groups = std::min(group_count, n), width = d + d * d;
-    Array<double> sums(groups, width);
+    const std::vector<double> total = law_moments(context, process, states, gap, linearisation);
     const double* origin = states.row(0);
-    const auto add = [&](const auto& view, size_t g) {
-        LocalLaw law;
-        std::fill_n(law.factor, d * d, 0.0);
-        double* sum = sums.row(g);
-        for (size_t row = n * g / groups; row < n * (g + 1) / groups; ++row) {
-            std::copy_n(states.row(row), d, law.mean);
-            if (gap > 0) local_law(view, process.noise.data(), states.row(row), gap, linearisation, law);
-            for (size_t i = 0; i < d; ++i) {
-                sum[i] += law.mean[i] - origin[i];
-                for (size_t j = 0; j <= i; ++j) {
-                    double s = (law.mean[i] - origin[i]) * (law.mean[j] - origin[j]);
-                    for (size_t k = 0; k <= j; ++k) s += law.factor[i * d + k] * law.factor[j * d + k];
-                    sum[d + i * d + j] += s;
-                }
-            }
-        }
-    };
-    parallel_for(context.threads(), groups, [&](size_t g, size_t) {
-        std::visit([&](const auto& view) { add(view, g); }, table.view());
-    });
-    std::vector<double> total(width);
-    for (size_t g = 0; g < groups; ++g)
-        for (size_t k = 0; k < width; ++k) total[k] += sums(g, k) / static_cast<double>(n);
     ScoreReference out{ReferenceScore::gaussian, std::vector<double>(d), Array<double>(d, d)};
     for (size_t i = 0; i < d; ++i) {
         out.mean[i] = origin[i] + total[i];
@@ -269,15 +286,17 @@ void fitted_score(const DriftProcess& process, const ScoreBasis& basis, const Sc
     const size_t terms = basis.terms(), r = basis.driven.size(), d = basis.dimension();
     require(coefficients.size() == terms, ErrorKind::usage,
             fmt::format("score: expected {} coefficients, got {}", terms, coefficients.size()));
-    std::vector<double> gradient(r * terms);
+    double room[2 * most_functions], gradient[max_d];
+    const FunctionTable functions{room, room + most_functions, nullptr, 1};
+    const ScoreBasisView in_basis = view_of(basis);
     std::visit(
         [&](const auto& view) {
             for (size_t n = 0; n < count; ++n) {
                 reference_at(view, process, reference, basis.driven, x + n * d, score + n * r);
-                evaluate(basis, x + n * d, gradient.data());
-                for (size_t a = 0; a < r; ++a)
-                    score[n * r + a] += cblas_ddot(static_cast<int>(terms), gradient.data() + a * terms, 1,
-                                                   coefficients.data(), 1);
+                for (int j = 0; j < in_basis.dimension; ++j)
+                    functions.fill(in_basis, j, x[n * d + static_cast<size_t>(j)]);
+                potential_gradient(in_basis, coefficients.data(), functions, gradient);
+                for (size_t a = 0; a < r; ++a) score[n * r + a] += gradient[a];
             }
         },
         table.view());

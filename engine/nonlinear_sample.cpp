@@ -1,12 +1,11 @@
 // nonlinear_sample.cpp - scores between the nodes, priors, and the reversed process.
 #include "drift_view.h"
 #include "error.h"
-#include "kernels/local_law.h"
+#include "nonlinear_device.h"
 #include "nonlinear_model.h"
 #include "parallel.h"
 #include <algorithm>
 #include <atomic>
-#include <cblas.h>
 #include <cmath>
 #include <fmt/format.h>
 #include <numbers>
@@ -17,13 +16,6 @@ namespace {
 using std::size_t;
 constexpr size_t tile = 256;
 constexpr int max_d = max_drift_dimension;
-
-/// Coefficients, reference and range at one time.
-struct ScoreAt {
-    std::vector<double> coefficients, offset, lower, upper;
-    Array<double> precision; ///< empty unless the reference is a Gaussian: score offset - precision x
-    ReferenceScore kind;
-};
 
 ScoreAt score_at(const NonlinearModel& model, double t) {
     const auto& nodes = model.nodes;
@@ -57,25 +49,16 @@ ScoreAt score_at(const NonlinearModel& model, double t) {
     return out;
 }
 
-/// The score at one point; grad h beyond the range is that at its border.
-template <class View> void score_of(const View& view, const NonlinearModel& model, const ScoreAt& at,
-                                    const double* x, double* gradient, double* score) {
-    const ScoreBasis& basis = model.basis;
-    const size_t d = basis.dimension(), terms = basis.terms();
-    double inside[max_d], f[max_d];
-    for (size_t j = 0; j < d; ++j) inside[j] = std::clamp(x[j], at.lower[j], at.upper[j]);
-    evaluate(basis, inside, gradient);
-    if (at.kind == ReferenceScore::drift) drift(view, x, f);
-    for (size_t a = 0; a < basis.driven.size(); ++a) {
-        const auto i = static_cast<size_t>(basis.driven[a]);
-        score[a] = cblas_ddot(static_cast<int>(terms), gradient + a * terms, 1, at.coefficients.data(), 1);
-        if (at.kind == ReferenceScore::drift)
-            score[a] += 2 * f[i] / (model.process.noise[i] * model.process.noise[i]);
-        if (at.kind != ReferenceScore::gaussian) continue;
-        score[a] += at.offset[i];
-        for (size_t j = 0; j < d; ++j) score[a] -= at.precision(i, j) * x[j];
-    }
+ScoreAtView view_of(const ScoreAt& at) {
+    return {at.kind,         at.coefficients.data(), at.lower.data(),
+            at.upper.data(), at.offset.data(),       at.precision.data()};
 }
+
+/// Room for the functions of one point.
+struct Room {
+    double numbers[2 * most_functions];
+    FunctionTable table() { return {numbers, numbers + most_functions, nullptr, 1}; }
+};
 
 /// The stationary law exp(2 int f / g^2) of one coordinate of a separable drift, by its distribution function
 /// at 4001 nodes.
@@ -135,6 +118,19 @@ void draw_mixture(const MixtureDrift& law, const double* uniforms, const double*
     for (size_t j = 0; j < law.means.cols(); ++j) x[j] = law.means(k, j) + law.sd[k] * normals[j];
 }
 
+/// The intervals between nodes, from the last to `time`, in equal steps.
+std::vector<ReverseLeap> reverse_leaps(const NonlinearModel& model, double time, int steps) {
+    std::vector<ReverseLeap> leaps;
+    const auto& nodes = model.nodes;
+    for (size_t k = nodes.size() - 1; k > 0 && nodes[k].time > time; --k) {
+        const double begin = nodes[k].time, end = std::max(nodes[k - 1].time, time);
+        const int count =
+            steps > 0 ? steps : std::max(4, static_cast<int>(std::ceil((begin - end) / (4 * model.step))));
+        leaps.push_back({begin, end, count, (begin - end) / count});
+    }
+    return leaps;
+}
+
 } // namespace
 
 bool has_stationary_prior(const DriftProcess& process) {
@@ -183,14 +179,21 @@ Array<double> draw_prior(const NonlinearModel& model, StartLaw prior, std::uint6
 void nonlinear_score(const Context& context, const NonlinearModel& model, double t, size_t count,
                      const double* x, double* score) {
     const ScoreAt at = score_at(model, t);
+    if constexpr (built_with_cuda)
+        if (runs_on_device(context, model.process))
+            return DeviceReverse(context, model.process, model.basis).scores(at, count, x, score);
     const DriftTable table(model.process);
+    const ReverseModel fitted{view_of(model.basis), model.process.noise.data()};
     const size_t d = model.process.dimension(), r = model.basis.driven.size();
     parallel_for(context.threads(), (count + tile - 1) / tile, [&](size_t job, size_t) {
-        std::vector<double> gradient(r * model.basis.terms());
+        Room room;
+        double f[max_d];
         std::visit(
             [&](const auto& view) {
-                for (size_t n = job * tile; n < std::min(count, (job + 1) * tile); ++n)
-                    score_of(view, model, at, x + n * d, gradient.data(), score + n * r);
+                for (size_t n = job * tile; n < std::min(count, (job + 1) * tile); ++n) {
+                    drift(view, x + n * d, f);
+                    model_score(fitted, view_of(at), room.table(), f, x + n * d, score + n * r);
+                }
             },
             table.view());
     });
@@ -199,7 +202,7 @@ void nonlinear_score(const Context& context, const NonlinearModel& model, double
 ReverseReport reverse(const Context& context, const NonlinearModel& model, Array<double>& rows,
                       std::uint64_t seed, size_t first, double time, int steps) {
     const auto& nodes = model.nodes;
-    const size_t d = model.process.dimension(), r = model.basis.driven.size();
+    const size_t d = model.process.dimension();
     if (time == 0) time = nodes.front().time;
     require(rows.cols() == d, ErrorKind::usage,
             fmt::format("reverse: expected rows of {} numbers, got {}", d, rows.cols()));
@@ -212,62 +215,37 @@ ReverseReport reverse(const Context& context, const NonlinearModel& model, Array
         require(std::isfinite(rows[k]), ErrorKind::numerical,
                 fmt::format("reverse: start {} is not finite", k / d));
     const DriftTable table(model.process);
-    const double* noise = model.process.noise.data();
+    const ReverseModel fitted{view_of(model.basis), model.process.noise.data()};
     std::atomic<size_t> runaways = 0;
     std::uint32_t step = 0;
-    const auto slope = [&](const auto& view, const ScoreAt& at, const double* x, double* gradient,
-                           double* out) {
-        double s[max_d];
-        score_of(view, model, at, x, gradient, s);
-        drift(view, x, out);
-        for (size_t i = 0; i < d; ++i) out[i] = -out[i];
-        for (size_t a = 0; a < r; ++a) {
-            const auto i = static_cast<size_t>(model.basis.driven[a]);
-            out[i] += noise[i] * noise[i] * s[a];
-        }
-    };
     const auto walk = [&](const auto& view, const ScoreAt& from, const ScoreAt& to, double h, size_t job) {
-        std::vector<double> gradient(r * model.basis.terms());
-        double xi[max_d], f[max_d], g[max_d], ahead[max_d];
-        const double root = std::sqrt(h);
+        Room room;
+        double xi[max_d];
         size_t away = 0;
         for (size_t n = job * tile; n < std::min(rows.rows(), (job + 1) * tile); ++n) {
-            double* x = rows.row(n);
             path_normals(seed, Stream::reverse_noise, first + n, step, 0, view.dimension, xi);
-            slope(view, from, x, gradient.data(), f);
-            for (size_t i = 0; i < d; ++i) ahead[i] = x[i] + h * f[i] + root * noise[i] * xi[i];
-            slope(view, to, ahead, gradient.data(), g);
-            bool out = false;
-            for (size_t i = 0; i < d; ++i) {
-                x[i] += 0.5 * h * (f[i] + g[i]) + root * noise[i] * xi[i];
-                const double margin = 0.25 * (to.upper[i] - to.lower[i]), low = to.lower[i] - margin,
-                             high = to.upper[i] + margin;
-                if (x[i] >= low && x[i] <= high) continue;
-                out = true;
-                x[i] = x[i] > high ? high : x[i] < low ? low : 0.5 * (low + high);
-            }
-            away += out;
+            away += reverse_step(view, fitted, view_of(from), view_of(to), room.table(), h, xi, rows.row(n));
         }
         runaways += away;
     };
-    ReverseReport report;
-    for (size_t k = nodes.size() - 1; k > 0 && nodes[k].time > time; --k) {
-        const double begin = nodes[k].time, end = std::max(nodes[k - 1].time, time);
-        const int count =
-            steps > 0 ? steps : std::max(4, static_cast<int>(std::ceil((begin - end) / (4 * model.step))));
-        const double h = (begin - end) / count;
-        ScoreAt from = score_at(model, begin);
-        for (int s = 0; s < count; ++s, ++step) {
-            ScoreAt to = score_at(model, s + 1 < count ? begin - (s + 1) * h : end);
+    const std::vector<ReverseLeap> leaps = reverse_leaps(model, time, steps);
+    if constexpr (built_with_cuda)
+        if (runs_on_device(context, model.process))
+            return DeviceReverse(context, model.process, model.basis)
+                .run(
+                    leaps, [&](double t) { return score_at(model, t); }, seed, first, rows);
+    for (const ReverseLeap& leap : leaps) {
+        ScoreAt from = score_at(model, leap.time(0));
+        for (int s = 0; s < leap.count; ++s, ++step) {
+            ScoreAt to = score_at(model, leap.time(s + 1));
             parallel_for(context.threads(), (rows.rows() + tile - 1) / tile, [&](size_t job, size_t) {
-                std::visit([&](const auto& view) { walk(view, from, to, h, job); }, table.view());
+                std::visit([&](const auto& view) { walk(view, from, to, leap.h, job); }, table.view());
             });
             from = std::move(to);
             if (const int signal = context.interrupt_signal()) throw Interrupted(signal);
         }
     }
-    report.runaways = runaways, report.steps = step;
-    return report;
+    return {runaways, step};
 }
 
 } // namespace dynkin

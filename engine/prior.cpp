@@ -3,7 +3,7 @@
 #include "prior.h"
 #include "error.h"
 #include "parallel.h"
-#include "prior_tables.h"
+#include "prior_device.h"
 #include "solve.h"
 #include <algorithm>
 #include <cblas.h>
@@ -33,11 +33,6 @@ void gemm(bool transpose_b, size_t m, size_t n, size_t k, float alpha, const flo
                 static_cast<int>(ldb), beta, c, static_cast<int>(ldc));
 }
 
-/// x / alpha = x_0 + sigma eps.
-struct NoiseLevel {
-    double sigma = 1, alpha = 1;
-};
-
 NoiseLevel level_of(double sigma, NoiseConvention convention, double largest) {
     const bool vp = convention == NoiseConvention::vp;
     NoiseLevel level{sigma, vp ? std::sqrt((1 - sigma) * (1 + sigma)) : 1};
@@ -53,6 +48,11 @@ NoiseLevel level_of(double sigma, NoiseConvention convention, double largest) {
 size_t chunk_rows(size_t count) { return std::clamp<size_t>(count / 8, 64, 256); }
 
 } // namespace
+
+std::vector<double> flat_weights(const FlatPrior& law, const NoiseLevel& level) {
+    const double t = 0.5 * std::log1p(level.sigma / law.scale * (level.sigma / law.scale));
+    return spline_weights(law.grid, std::min(t, law.grid.t_end));
+}
 
 kernels::HermiteTables hermite_tables(int degree) {
     kernels::HermiteTables t;
@@ -104,13 +104,19 @@ template <class T> struct PriorScore<T>::State {
     // product: padded
     std::vector<double> middle, scale;
     Array<double> moments;
-    Array<T> vectors; ///< gaussian
-    Array<T> pairs;   ///< flat: of each node d x d, symmetric; nodes d x d
+    Array<T> vectors;                       ///< gaussian
+    Array<T> pairs;                         ///< flat: of each node d x d, symmetric; nodes d x d
+    std::shared_ptr<DevicePrior<T>> device; ///< null: scores on the CPU (builds without CUDA have no deleter)
 
     State(const Context& where, const Prior& of)
         : context(where), prior(of), kernels(kernels::prior_kernels<T>(where.isa())), d(of.dimension()),
           padded(prior_padded(d)), tables(hermite_tables(of.options.degree)) {
         use_sequential_blas(); // parallelism is over rows
+        if constexpr (built_with_cuda)
+            if (context.device() == Device::cuda) {
+                device = std::make_shared<DevicePrior<T>>(context, prior);
+                return;
+            }
         std::visit([&](const auto& law) { prepare(law); }, prior.law);
     }
 
@@ -210,27 +216,16 @@ template <class T> void PriorScore<T>::State::flat_curves(const FlatPrior& law, 
                                                           T* curves) const {
     const size_t degree = static_cast<size_t>(tables.degree);
     const double spread = 1 / std::hypot(law.scale, level.sigma);
-    std::vector<double> c(degree), p(degree);
     for (size_t j = 0; j < d; ++j) {
-        const double middle = 0.5 * law.lower[j] + 0.5 * law.upper[j],
-                     reach = 0.5 * law.upper[j] - 0.5 * law.lower[j] + 3 * level.sigma;
-        const double slope = law.varies[j] ? spread : 1 / level.sigma; // of y
-        const double center = slope * (middle - law.mean[j]), half = slope * reach;
-        std::fill(c.begin(), c.end(), 0.0), std::fill(p.begin(), p.end(), 0.0);
-        for (size_t m = 0; m < weights.size(); ++m)
-            if (weights[m] != 0)
-                for (size_t k = 0; k < degree; ++k) c[k] += weights[m] * law.single(m, j * degree + k);
-        p[1] = -1;
-        for (size_t n = 0; n < degree; ++n)
-            for (size_t i = 0; i <= n; ++i) p[i] += c[n] * tables.slope[n][i];
-        for (size_t low = 0; low + 1 < degree; ++low) // p(center + half v)
-            for (size_t i = degree - 1; i-- > low;) p[i] += center * p[i + 1];
-        curves[j] = static_cast<T>(level.alpha * middle);
-        curves[padded + j] = static_cast<T>(1 / (level.alpha * reach));
-        curves[2 * padded + j] = static_cast<T>(slope * half / level.alpha);
-        double power = slope / level.alpha;
-        for (size_t i = 0; i < degree; ++i, power *= half)
-            curves[(3 + i) * padded + j] = static_cast<T>(p[i] * power);
+        const auto coefficient = [&](int k) {
+            double sum = 0;
+            for (size_t m = 0; m < weights.size(); ++m)
+                if (weights[m] != 0) sum += weights[m] * law.single(m, j * degree + static_cast<size_t>(k));
+            return sum;
+        };
+        kernels::flat_curve(tables, law.mean[j], law.lower[j], law.upper[j],
+                            law.varies[j] ? spread : 1 / level.sigma, level.sigma, level.alpha, coefficient,
+                            padded, curves + j);
     }
 }
 
@@ -238,10 +233,7 @@ template <class T> void PriorScore<T>::State::score(const FlatPrior& law, const 
                                                     const std::vector<NoiseLevel>& levels, T* out,
                                                     size_t out_stride) const {
     const bool common = levels.size() == 1;
-    const auto weights_of = [&](const NoiseLevel& level) {
-        const double t = 0.5 * std::log1p(level.sigma / law.scale * (level.sigma / law.scale));
-        return spline_weights(law.grid, std::min(t, law.grid.t_end));
-    };
+    const auto weights_of = [&](const NoiseLevel& level) { return flat_weights(law, level); };
     const size_t chunk = chunk_rows(in.count), jobs = (in.count + chunk - 1) / chunk, nodes = law.pair.rows(),
                  threads = static_cast<size_t>(context.threads());
     Array<T> curves(common ? 1 : threads, curve_numbers()), matrix(common ? d : 0, d);
@@ -314,6 +306,8 @@ template <class T> void PriorScore<T>::operator()(const NoisyRows<T>& rows, T* o
     for (size_t n = 0; n < rows.sigmas; ++n)
         levels.push_back(level_of(rows.sigma[n], rows.convention, largest));
     if (rows.count == 0) return;
+    if constexpr (built_with_cuda)
+        if (s.device) return s.device->score(rows, levels, out, out_stride);
     std::visit([&](const auto& law) { s.score(law, rows, levels, out, out_stride); }, s.prior.law);
 }
 

@@ -4,8 +4,7 @@
 #include "gram.h"
 #include "node_systems.h"
 #include "parallel.h"
-#include "prior.h"
-#include "prior_tables.h"
+#include "prior_device.h"
 #include "progress.h"
 #include "solve.h"
 #include <algorithm>
@@ -24,10 +23,14 @@ constexpr size_t kColumns = 64; ///< a job
 constexpr double kBeyond = 1e100;
 constexpr size_t kMostColumns = 16384, kMostFunctions = 20000;
 
+size_t batch_rows(const SampleFile& data) {
+    return std::clamp<size_t>((size_t{1} << 21) / data.cols(), 1, data.rows());
+}
+
 /// Calls use(x, count) for all rows in turn, row-major.
 template <class Use>
 void for_each_batch(const Context& context, const SampleFile& data, const char* stage, const Use& use) {
-    const size_t d = data.cols(), batch = std::clamp<size_t>((size_t{1} << 21) / d, 1, data.rows());
+    const size_t d = data.cols(), batch = batch_rows(data);
     Array<double> rows(batch, d);
     Progress progress(context, stage, data.rows());
     for (size_t first = 0; first < data.rows(); first += batch) {
@@ -71,6 +74,14 @@ struct PowerSums {
             }
         middle[j] = center, scale[j] = width;
     }
+    /// inverse[j] once the window of each column holds least .. most.
+    void widen_all(const std::vector<double>& least, const std::vector<double>& most,
+                   std::vector<double>& inverse) {
+        for (size_t j = 0; j < low.size(); ++j) {
+            if (least[j] < low[j] || most[j] > high[j]) widen(j, least[j], most[j]);
+            inverse[j] = scale[j] > 0 ? 1 / scale[j] : 0;
+        }
+    }
     void add(const kernels::PriorKernels<double>& kernels, const double* x, size_t rows, size_t stride,
              size_t first, size_t columns) {
         double least[kColumns], most[kColumns], inverse[kColumns];
@@ -97,7 +108,18 @@ ProductPrior fit_product(const Context& context, const SampleFile& data, int deg
     const size_t d = data.cols();
     const auto& kernels = kernels::prior_kernels<double>(context.isa());
     PowerSums sums(d, 2 * degree);
+    std::shared_ptr<DevicePriorSums> device;
+    if constexpr (built_with_cuda)
+        if (context.device() == Device::cuda)
+            device = std::make_shared<DevicePriorSums>(context, d, batch_rows(data), 2 * degree, false);
+    std::vector<double> least(d), most(d), inverse(d);
     for_each_batch(context, data, "moments", [&](const double* x, size_t count) {
+        if constexpr (built_with_cuda)
+            if (device) {
+                device->range(x, count, least.data(), most.data());
+                sums.widen_all(least, most, inverse);
+                return device->add_powers(x, count, sums.middle.data(), inverse.data(), sums.sum);
+            }
         parallel_for(context.threads(), (d + kColumns - 1) / kColumns, [&](size_t job, size_t) {
             const size_t first = job * kColumns;
             sums.add(kernels, x, count, d, first, std::min(kColumns, d - first));
@@ -117,8 +139,12 @@ struct Products {
     std::vector<double> shift, first;
     Array<double> second, centred;
 
+    std::shared_ptr<DevicePriorSums> device; ///< null: on the CPU
+
     void add(const Context& context, const double* x, size_t count, size_t d) {
         if (shift.empty()) start(x, count, d);
+        if constexpr (built_with_cuda)
+            if (device) return device->add_products(x, count, shift.data(), first.data());
         parallel_for(context.threads(), (count + kColumns - 1) / kColumns, [&](size_t job, size_t) {
             for (size_t n = job * kColumns; n < std::min(count, (job + 1) * kColumns); ++n)
                 for (size_t j = 0; j < d; ++j) centred(n, j) = x[n * d + j] - shift[j];
@@ -138,7 +164,7 @@ struct Products {
         shift.assign(d, 0), first.assign(d, 0);
         for (size_t n = 0; n < count; ++n)
             for (size_t j = 0; j < d; ++j) shift[j] += x[n * d + j] / static_cast<double>(count);
-        second = Array<double>(d, d), centred = Array<double>(count, d);
+        if (!device) second = Array<double>(d, d), centred = Array<double>(count, d);
     }
     void multiply(size_t row, size_t column, size_t count, size_t d) {
         const int ld = static_cast<int>(d), k = static_cast<int>(count),
@@ -153,15 +179,28 @@ struct Products {
     }
 };
 
+/// By cuSOLVER where the sums were made, else by LAPACK.
+bool eigenvectors(DevicePriorSums* device, Array<double>& c, std::vector<double>& values) {
+    if constexpr (built_with_cuda)
+        if (device) return device->eigenvectors(c, values);
+    const int n = static_cast<int>(values.size());
+    return LAPACKE_dsyevd(LAPACK_ROW_MAJOR, 'V', 'L', n, c.data(), n, values.data()) == 0;
+}
+
 GaussianPrior fit_gaussian(const Context& context, const SampleFile& data) {
     const size_t d = data.cols();
     if (d > kMostColumns)
         throw Error(ErrorKind::input, fmt::format("{}: expected at most {} columns for a Gaussian, got {}",
                                                   data.path().string(), kMostColumns, d));
     Products products;
+    if constexpr (built_with_cuda)
+        if (context.device() == Device::cuda)
+            products.device = std::make_shared<DevicePriorSums>(context, d, batch_rows(data), 0, true);
     for_each_batch(context, data, "covariance",
                    [&](const double* x, size_t count) { products.add(context, x, count, d); });
     const double rows = static_cast<double>(data.rows());
+    if constexpr (built_with_cuda)
+        if (products.device) products.second = products.device->products();
     GaussianPrior law{std::vector<double>(d), std::vector<double>(d), std::move(products.second)};
     Array<double>& c = law.vectors;
     for (size_t i = 0; i < d; ++i) {
@@ -169,9 +208,9 @@ GaussianPrior fit_gaussian(const Context& context, const SampleFile& data) {
         for (size_t j = 0; j <= i; ++j)
             c(i, j) = c(i, j) / rows - products.first[i] / rows * (products.first[j] / rows);
     }
+    const std::shared_ptr<DevicePriorSums> device = std::move(products.device);
     products = {};
-    const int n = static_cast<int>(d);
-    if (LAPACKE_dsyevd(LAPACK_ROW_MAJOR, 'V', 'L', n, c.data(), n, law.variances.data()) != 0)
+    if (!eigenvectors(device.get(), c, law.variances))
         throw Error(ErrorKind::numerical, "prior: the covariance has no eigenvectors");
     for (double& variance : law.variances) variance = std::max(variance, 0.0);
     return law;

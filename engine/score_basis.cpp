@@ -1,7 +1,6 @@
 #include "score_basis.h"
+#include "drift_view.h"
 #include "error.h"
-#include "kernels/drift.h"
-#include "kernels/score_basis.h"
 #include <algorithm>
 #include <cmath>
 #include <fmt/format.h>
@@ -11,7 +10,7 @@ namespace dynkin {
 namespace {
 
 using std::size_t;
-constexpr int max_order = 32;
+constexpr int max_order = max_basis_order;
 constexpr size_t max_terms = 4096;
 
 /// All multi-indices k with norm(k) <= order^norm_power, in lexicographic order, that touch a driven one.
@@ -85,40 +84,39 @@ ScoreBasis cosine_basis(int order, std::vector<int> driven, const std::vector<do
     return make(BasisKind::cosine, order, std::move(driven), low, std::move(scale));
 }
 
+ScoreBasisView view_of(const ScoreBasis& basis) {
+    return {basis.kind == BasisKind::cosine,
+            basis.order,
+            static_cast<int>(basis.dimension()),
+            static_cast<int>(basis.terms()),
+            static_cast<int>(basis.driven.size()),
+            basis.driven.data(),
+            basis.center.data(),
+            basis.scale.data(),
+            basis.first.data(),
+            basis.coordinate.data(),
+            basis.degree.data()};
+}
+
 void evaluate(const ScoreBasis& basis, const double* x, double* gradient, double* laplacian, double* value) {
-    constexpr int width = max_order + 1;
-    double h[max_drift_dimension][width], slope[max_drift_dimension][width],
-        curvature[max_drift_dimension][width];
-    for (size_t j = 0; j < basis.dimension(); ++j) {
-        const double u = (x[j] - basis.center[j]) / basis.scale[j], by = 1 / basis.scale[j];
-        if (basis.kind == BasisKind::polynomial)
-            hermite_values(basis.order, u, h[j], slope[j], curvature[j]);
-        else
-            cosine_values(basis.order, u, h[j], slope[j], curvature[j]);
-        for (int n = 0; n <= basis.order; ++n) slope[j][n] *= by, curvature[j][n] *= by * by;
-    }
+    double room[3 * most_functions];
+    const FunctionTable table{room, room + most_functions, room + 2 * most_functions, 1};
+    const ScoreBasisView view = view_of(basis);
+    for (int j = 0; j < view.dimension; ++j) table.fill(view, j, x[j]);
     const size_t terms = basis.terms();
     for (size_t k = 0; k < terms; ++k) {
-        const int begin = basis.first[k], end = basis.first[k + 1];
         double sum = 0;
         for (size_t a = 0; a < basis.driven.size(); ++a) {
-            double first = 0, second = 0, rest = 1;
-            for (int e = begin; e < end; ++e) {
-                const int j = basis.coordinate[static_cast<size_t>(e)],
-                          n = basis.degree[static_cast<size_t>(e)];
-                if (j == basis.driven[a])
-                    first = slope[j][n], second = curvature[j][n];
-                else
-                    rest *= h[j][n];
-            }
-            gradient[a * terms + k] = first * rest;
-            sum += second * rest;
+            double second;
+            term_derivatives(view, static_cast<int>(k), basis.driven[a], table, gradient[a * terms + k],
+                             second);
+            sum += second;
         }
         if (laplacian) laplacian[k] = sum;
         if (!value) continue;
         value[k] = 1;
-        for (int e = begin; e < end; ++e)
-            value[k] *= h[basis.coordinate[static_cast<size_t>(e)]][basis.degree[static_cast<size_t>(e)]];
+        for (auto e = static_cast<size_t>(basis.first[k]); e < static_cast<size_t>(basis.first[k + 1]); ++e)
+            value[k] *= table.value(basis.coordinate[e] * view.width() + basis.degree[e]);
     }
 }
 

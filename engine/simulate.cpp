@@ -2,6 +2,7 @@
 #include "drift_view.h"
 #include "error.h"
 #include "kernels/local_law.h"
+#include "nonlinear_device.h"
 #include "parallel.h"
 #include <algorithm>
 #include <cmath>
@@ -22,13 +23,26 @@ bool finite(const double* x, size_t d) {
     return std::all_of(x, x + d, [](double v) { return std::isfinite(v); });
 }
 
-template <class View> void one_step(const View& view, Scheme scheme, const double* noise, double h,
-                                    double root, const double* xi, double* x) {
-    if (scheme == Scheme::heun)
-        heun_step(view, noise, h, root, xi, x);
-    else
-        euler_step(view, noise, h, root, xi, x);
+} // namespace
+
+void throw_lost_path(size_t path, size_t d, const double* before, const double* after, double time,
+                     double h) {
+    throw Error(ErrorKind::numerical,
+                fmt::format("simulate: the drift takes path {} from {} at time {:g} to {}, step {:g}: try a "
+                            "smaller step",
+                            path, point(before, d), time, point(after, d), h));
 }
+
+std::string drift_notice(const Context& context, const DriftProcess& process) {
+    if (context.device() != Device::cuda || runs_on_device(context, process)) return "";
+    return "a drift that is a callable is code of the host: its process runs on the CPU";
+}
+
+bool runs_on_device(const Context& context, const DriftProcess& process) {
+    return context.device() == Device::cuda && !std::holds_alternative<CallableDrift>(process.drift);
+}
+
+namespace {
 
 /// The rows that the step is chosen by: the first ones, and those with the largest drift.
 std::vector<size_t> pilot_rows(const DriftProcess& process, const Array<double>& start) {
@@ -51,59 +65,62 @@ std::vector<size_t> pilot_rows(const DriftProcess& process, const Array<double>&
     return rows;
 }
 
+/// Pilot paths, on the CPU or the device, with the same bits.
 struct Pilot {
+    const Context& context;
     const DriftProcess& process;
-    const Array<double>& start;
-    std::vector<size_t> rows;
+    Array<double> start;
+    std::vector<size_t> rows; ///< which paths they are
     double horizon;
     SimulateOptions options;
 
     /// Mean square over rows and coordinates of the difference of paths in n and in 2n steps, and of the
     /// deviation of the latter from their mean; NaN when a path is not finite.
     std::pair<double, double> difference(int n) const {
-        const DriftTable table(process);
-        return std::visit([&](const auto& view) { return compare(view, n); }, table.view());
-    }
-
-  private:
-    template <class View> std::pair<double, double> compare(const View& view, int n) const {
         const size_t d = start.cols();
-        const double h = horizon / n, root = std::sqrt(h);
+        Array<double> coarse(rows.size(), d), fine(rows.size(), d);
+        run(n, coarse, fine);
+        if (!finite(coarse.data(), coarse.size()) || !finite(fine.data(), fine.size())) return {NAN, 1};
         double error = 0;
         std::vector<double> sum(d), square(d);
-        for (const size_t row : rows) {
-            double coarse[max_d], fine[max_d], first[max_d] = {}, second[max_d] = {}, both[max_d];
-            std::copy_n(start.row(row), d, coarse);
-            std::copy_n(start.row(row), d, fine);
-            for (int k = 0; k < n; ++k) {
-                const auto at = static_cast<std::uint32_t>(2 * k);
-                path_normals(options.seed, Stream::forward_pilot, row, at, 0, view.dimension, first);
-                path_normals(options.seed, Stream::forward_pilot, row, at + 1, 0, view.dimension, second);
-                for (size_t i = 0; i < d; ++i) both[i] = (first[i] + second[i]) * std::sqrt(0.5);
-                const double* noise = process.noise.data();
-                one_step(view, options.scheme, noise, h, root, both, coarse);
-                one_step(view, options.scheme, noise, h / 2, root * std::sqrt(0.5), first, fine);
-                one_step(view, options.scheme, noise, h / 2, root * std::sqrt(0.5), second, fine);
-            }
-            if (!finite(coarse, d) || !finite(fine, d)) return {NAN, 1};
+        for (size_t row = 0; row < rows.size(); ++row)
             for (size_t i = 0; i < d; ++i) {
-                error += (coarse[i] - fine[i]) * (coarse[i] - fine[i]);
-                sum[i] += fine[i], square[i] += fine[i] * fine[i];
+                const double x = fine(row, i), difference = coarse(row, i) - x;
+                error += difference * difference;
+                sum[i] += x, square[i] += x * x;
             }
-        }
         const double count = static_cast<double>(rows.size());
         double variance = 0;
         for (size_t i = 0; i < d; ++i) variance += square[i] / count - sum[i] * sum[i] / (count * count);
         for (size_t i = 0; i < d; ++i) variance += 0.01 * process.noise[i] * process.noise[i] * horizon;
         return {error / count, variance};
     }
+
+  private:
+    void run(int n, Array<double>& coarse, Array<double>& fine) const {
+        const double h = horizon / n;
+        if constexpr (built_with_cuda)
+            if (runs_on_device(context, process))
+                return pilot_paths_on_device(context, process, options, h, n, rows, start, coarse, fine);
+        const DriftTable table(process);
+        std::visit(
+            [&](const auto& view) {
+                for (size_t row = 0; row < rows.size(); ++row)
+                    pilot_path(view, options.scheme, process.noise.data(), h, n, options.seed, rows[row],
+                               start.row(row), coarse.row(row), fine.row(row));
+            },
+            table.view());
+    }
 };
 
 /// Halved until the pilot paths do not care.
-double choose_step(const DriftProcess& process, const Array<double>& start, double horizon,
-                   const SimulateOptions& options) {
+double choose_step(const Context& context, const DriftProcess& process, const Array<double>& start,
+                   double horizon, const SimulateOptions& options) {
     const double length = std::min(horizon, 1.0);
-    const Pilot pilot{process, start, pilot_rows(process, start), length, options};
+    const std::vector<size_t> rows = pilot_rows(process, start);
+    Array<double> part(rows.size(), start.cols());
+    for (size_t k = 0; k < rows.size(); ++k) std::copy_n(start.row(rows[k]), start.cols(), part.row(k));
+    const Pilot pilot{context, process, std::move(part), rows, length, options};
     for (int n = 4; n <= 1 << 16; n *= 2) {
         const auto [error, variance] = pilot.difference(n);
         if (error <= options.tolerance * options.tolerance * variance) return length / (2 * n);
@@ -139,7 +156,7 @@ Paths::Paths(const Context& context, const DriftProcess& process, Array<double> 
     for (size_t n = 0; n < states_.rows(); ++n)
         require(finite(states_.row(n), d), ErrorKind::input,
                 fmt::format("simulate: start {} is not finite: {}", n, point(states_.row(n), d)));
-    step_ = options.step > 0 ? options.step : choose_step(law_->process, states_, horizon, options);
+    step_ = options.step > 0 ? options.step : choose_step(context, law_->process, states_, horizon, options);
 }
 
 Paths::~Paths() = default;
@@ -161,7 +178,14 @@ void Paths::advance(double t) {
     require(wanted + steps_ < 4e9, ErrorKind::usage,
             fmt::format("simulate: {:g} steps are too many, the step is {:g}", wanted, step_));
     const auto steps = static_cast<std::uint32_t>(std::max(wanted, 1.0));
-    const double h = gap / steps, root = std::sqrt(h);
+    const PathSteps leap{options_.scheme, options_.seed, steps_, steps, gap / steps};
+    if constexpr (built_with_cuda)
+        if (runs_on_device(context_, law_->process)) {
+            advance_paths_on_device(context_, law_->process, leap, time_, states_);
+            steps_ += steps, time_ = t;
+            return;
+        }
+    const double h = leap.h, root = std::sqrt(h);
     const size_t rows = states_.rows(), d = states_.cols();
     const auto run = [&](const auto& view) {
         parallel_for(context_.threads(), (rows + tile - 1) / tile, [&](size_t job, size_t) {
@@ -173,11 +197,7 @@ void Paths::advance(double t) {
                     double before[max_d];
                     std::copy_n(x, d, before);
                     one_step(view, options_.scheme, law_->process.noise.data(), h, root, xi, x);
-                    if (!finite(x, d))
-                        throw Error(ErrorKind::numerical,
-                                    fmt::format("simulate: the drift takes path {} from {} at time {:g} to "
-                                                "{}, step {:g}: try a smaller step",
-                                                n, point(before, d), time_ + k * h, point(x, d), h));
+                    if (!finite(x, d)) throw_lost_path(n, d, before, x, time_ + k * h, h);
                 }
             }
             if (const int signal = context_.interrupt_signal()) throw Interrupted(signal);

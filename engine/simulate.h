@@ -5,6 +5,7 @@
 #include "drift.h"
 #include <cstdint>
 #include <memory>
+#include <string>
 
 namespace dynkin {
 
@@ -21,9 +22,10 @@ struct SimulateOptions {
     std::uint64_t seed = 0;
 };
 
-/// Paths of dX = f dt + g dW from given starts, all at the same time. Path n draws philox(seed;
-/// forward_noise, n, step, coordinate / 2), so it depends on nothing but its start, the seed and the times
-/// that were asked for: not on threads, and not on the other paths once the step is given.
+/// Paths of dX = f dt + g dW from given starts, all at the same time. On a device when the context has one
+/// and the drift is no callable, with the same bits. Path n draws philox(seed; forward_noise, n, step,
+/// coordinate / 2), so it depends on nothing but its start, the seed and the times that were asked for: not
+/// on threads, and not on the other paths once the step is given.
 class Paths {
   public:
     /// start: (paths, dimension) at time 0. With options.step = 0 the step is halved from one that resolves
@@ -55,6 +57,9 @@ class Paths {
     double time_ = 0, step_ = 0;
     std::uint32_t steps_ = 0;
 };
+
+/// Why a process stays on the CPU although the context has a device, one line; else "".
+std::string drift_notice(const Context& context, const DriftProcess& process);
 
 /// Law of y_(s + gap) given y_s.
 struct LocalGaussian {

@@ -96,33 +96,46 @@ template <class T> DYNKIN_HD void drift(const PolynomialDriftView& law, const T*
     }
 }
 
+/// f, and one column of its Jacobian: column[i * stride] = d f_i / d x_j.
+template <class View>
+DYNKIN_HD void drift_slope(const View& law, const double* x, int j, double* f, double* column, int stride) {
+    const int d = law.dimension;
+    Dual<double> point[max_drift_dimension], value[max_drift_dimension];
+    for (int i = 0; i < d; ++i) point[i] = {x[i], i == j ? 1.0 : 0.0};
+    drift(law, point, value);
+    for (int i = 0; i < d; ++i) f[i] = value[i].value, column[i * stride] = value[i].slope;
+}
+
 /// f and its Jacobian J[i d + j] = d f_i / d x_j, one direction after another.
 template <class View>
 DYNKIN_HD void drift_jacobian(const View& law, const double* x, double* f, double* jacobian) {
+    for (int j = 0; j < law.dimension; ++j) drift_slope(law, x, j, f, jacobian + j, law.dimension);
+}
+
+/// m_i = g_j^2 / 2 d^2 f_i / d x_j^2, what one coordinate adds to the Ito term.
+template <class View>
+DYNKIN_HD void drift_curvature(const View& law, const double* noise, const double* x, int j, double* m) {
     const int d = law.dimension;
-    Dual<double> point[max_drift_dimension], value[max_drift_dimension];
-    for (int j = 0; j < d; ++j) {
-        for (int i = 0; i < d; ++i) point[i] = {x[i], i == j ? 1.0 : 0.0};
-        drift(law, point, value);
-        for (int i = 0; i < d; ++i) f[i] = value[i].value, jacobian[i * d + j] = value[i].slope;
+    using Twice = Dual<Dual<double>>;
+    Twice point[max_drift_dimension], value[max_drift_dimension];
+    for (int i = 0; i < d; ++i) {
+        const double along = i == j ? 1.0 : 0.0;
+        point[i] = Twice(Dual<double>(x[i], along), Dual<double>(along, 0.0));
     }
+    drift(law, point, value);
+    for (int i = 0; i < d; ++i) m[i] = 0.5 * noise[j] * noise[j] * value[i].slope.slope;
 }
 
 /// m_i = sum_j g_j^2 / 2 d^2 f_i / d x_j^2, the Ito term.
 template <class View>
 DYNKIN_HD void drift_ito(const View& law, const double* noise, const double* x, double* m) {
     const int d = law.dimension;
-    using Twice = Dual<Dual<double>>;
-    Twice point[max_drift_dimension], value[max_drift_dimension];
+    double part[max_drift_dimension];
     for (int i = 0; i < d; ++i) m[i] = 0;
     for (int j = 0; j < d; ++j) {
         if (noise[j] == 0) continue;
-        for (int i = 0; i < d; ++i) {
-            const double along = i == j ? 1.0 : 0.0;
-            point[i] = Twice(Dual<double>(x[i], along), Dual<double>(along, 0.0));
-        }
-        drift(law, point, value);
-        for (int i = 0; i < d; ++i) m[i] += 0.5 * noise[j] * noise[j] * value[i].slope.slope;
+        drift_curvature(law, noise, x, j, part);
+        for (int i = 0; i < d; ++i) m[i] += part[i];
     }
 }
 

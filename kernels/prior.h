@@ -1,9 +1,17 @@
 // prior.h - scores of noisy data one coordinate at a time: systems of K equations for many coordinates at
-// once, and the polynomials that they give. The host loops: prior_simd.cpp (once per SIMD level). Formulas:
-// docs/method.md, section 13.
+// once, and the polynomials that they give, for host and device. The host loops: prior_simd.cpp (once per
+// SIMD level); the device's: prior_cuda.cu. Formulas: docs/method.md, section 13.
 #pragma once
 #include "engine/context.h"
+#include "portable.h"
+#include <cmath>
 #include <cstddef>
+
+#ifdef __CUDACC__
+#define DYNKIN_LANES
+#else
+#define DYNKIN_LANES _Pragma("omp simd")
+#endif
 
 namespace dynkin::kernels {
 
@@ -29,6 +37,152 @@ struct MarginalView {
     std::size_t padded;
     const double *middle, *scale, *moments;
 };
+
+/// W systems: rows k >= l of A at [k (k + 1) / 2 + l], zero-based, and the right side.
+template <int W> struct PriorSystems {
+    static constexpr int kSystem = kMaxPriorDegree * (kMaxPriorDegree + 1) / 2;
+    static constexpr std::size_t kAligned = W * sizeof(double) < 64 ? W * sizeof(double) : 64;
+    alignas(kAligned) double spread[W], decay[W]; ///< 1 / sqrt(scale^2 + sigma^2), scale times that: e^-t
+    alignas(kAligned) double moment[2 * kMaxPriorDegree + 1][W];
+    alignas(kAligned) double a[kSystem][W], c[kMaxPriorDegree][W];
+};
+
+/// E_pt[phi_r] = e^(-r t) E_p0[phi_r]; A_kl = sum_r <phi_k' phi_l' phi_r> E_pt[phi_r]; b_k = k E_pt[phi_k].
+template <int W> DYNKIN_HD void assemble_prior(const HermiteTables& t, const MarginalView& m,
+                                               std::size_t first, double sigma, PriorSystems<W>& s) {
+    const int K = t.degree;
+    alignas(PriorSystems<W>::kAligned) double power[W];
+    DYNKIN_LANES
+    for (int j = 0; j < W; ++j) {
+        const double scale = m.scale[first + static_cast<std::size_t>(j)];
+        s.spread[j] = 1 / std::sqrt(scale * scale + sigma * sigma);
+        s.decay[j] = scale * s.spread[j];
+        power[j] = 1;
+    }
+    for (int r = 0; r <= 2 * K; ++r) {
+        const double* const moment = m.moments + static_cast<std::size_t>(r) * m.padded + first;
+        DYNKIN_LANES
+        for (int j = 0; j < W; ++j) {
+            s.moment[r][j] = power[j] * moment[j];
+            power[j] *= s.decay[j];
+        }
+    }
+    for (int q = 0; q < K * (K + 1) / 2; ++q) {
+        alignas(PriorSystems<W>::kAligned) double sum[W] = {};
+        for (int e = t.first[q]; e < t.first[q + 1]; ++e) DYNKIN_LANES
+        for (int j = 0; j < W; ++j) sum[j] += t.gradient[e] * s.moment[t.r[e]][j];
+        DYNKIN_LANES
+        for (int j = 0; j < W; ++j) s.a[q][j] = sum[j];
+    }
+    for (int k = 0; k < K; ++k) DYNKIN_LANES
+    for (int j = 0; j < W; ++j) s.c[k][j] = (k + 1) * s.moment[k + 1][j];
+}
+
+DYNKIN_HD int prior_place(int k, int l) { return k * (k + 1) / 2 + l; }
+
+/// c = (A + ridge diag A)^-1 b by L D L'. A pivot that rounding has taken below 1e-14 of the diagonal is put
+/// there.
+template <int W> DYNKIN_HD void solve_prior(int K, double ridge, PriorSystems<W>& s) {
+    alignas(PriorSystems<W>::kAligned) double inverse[kMaxPriorDegree][W], pivot[W];
+    for (int k = 0; k < K; ++k) {
+        for (int l = 0; l < k; ++l)
+            for (int i = 0; i < l; ++i) DYNKIN_LANES
+        for (int j = 0; j < W; ++j)
+            s.a[prior_place(k, l)][j] -= s.a[prior_place(k, i)][j] * s.a[prior_place(l, i)][j];
+        const double(&diagonal)[W] = s.a[prior_place(k, k)];
+        DYNKIN_LANES
+        for (int j = 0; j < W; ++j) pivot[j] = diagonal[j] * (1 + ridge);
+        for (int l = 0; l < k; ++l) DYNKIN_LANES
+        for (int j = 0; j < W; ++j) {
+            const double scaled = s.a[prior_place(k, l)][j], factor = scaled * inverse[l][j];
+            s.a[prior_place(k, l)][j] = factor;
+            pivot[j] -= scaled * factor;
+            s.c[k][j] -= factor * s.c[l][j];
+        }
+        DYNKIN_LANES
+        for (int j = 0; j < W; ++j) {
+            const double least = 1e-14 * diagonal[j];
+            inverse[k][j] = 1 / (pivot[j] > least ? pivot[j] : least);
+        }
+    }
+    for (int k = K - 1; k >= 0; --k) {
+        DYNKIN_LANES
+        for (int j = 0; j < W; ++j) s.c[k][j] *= inverse[k][j];
+        for (int l = k + 1; l < K; ++l) DYNKIN_LANES
+        for (int j = 0; j < W; ++j) s.c[k][j] -= s.a[prior_place(l, k)][j] * s.c[l][j];
+    }
+}
+
+/// The curves of W coordinates from `first` on.
+template <int W, class T> DYNKIN_HD void prior_curves(const HermiteTables& t, const MarginalView& m,
+                                                      std::size_t first, double ridge, double sigma,
+                                                      double alpha, T* curves) {
+    const int K = t.degree;
+    PriorSystems<W> s;
+    assemble_prior(t, m, first, sigma, s);
+    solve_prior(K, ridge, s);
+    T* const out = curves + first;
+    alignas(PriorSystems<W>::kAligned) double half[W], power[W];
+    DYNKIN_LANES
+    for (int j = 0; j < W; ++j) {
+        const double reach = 2 * m.scale[first + static_cast<std::size_t>(j)] + 3 * sigma;
+        half[j] = reach * s.spread[j]; // in units of the reference
+        power[j] = s.spread[j] / alpha;
+        out[j] = static_cast<T>(alpha * m.middle[first + static_cast<std::size_t>(j)]);
+        out[m.padded + static_cast<std::size_t>(j)] = static_cast<T>(1 / (alpha * reach));
+        out[2 * m.padded + static_cast<std::size_t>(j)] = static_cast<T>(power[j] * half[j]);
+    }
+    for (int i = 0; i < K; ++i) {
+        T* const p = out + static_cast<std::size_t>(3 + i) * m.padded;
+        alignas(PriorSystems<W>::kAligned) double value[W];
+        DYNKIN_LANES
+        for (int j = 0; j < W; ++j) value[j] = i == 1 ? -1 : 0;
+        for (int n = i; n < K; n += 2) DYNKIN_LANES
+        for (int j = 0; j < W; ++j) value[j] += t.slope[n][i] * s.c[n][j];
+        DYNKIN_LANES
+        for (int j = 0; j < W; ++j) {
+            p[j] = static_cast<T>(value[j] * power[j]);
+            power[j] *= half[j];
+        }
+    }
+}
+
+/// The score of one number from its coordinate's curve, whose entries stand `padded` apart.
+template <class T> DYNKIN_HD T prior_score(int degree, const T* curve, std::size_t padded, T x) {
+    const T w = (x - curve[0]) * curve[padded];
+    const T v = w < T(-1) ? T(-1) : (w > T(1) ? T(1) : w);
+    const T* const p = curve + 3 * padded;
+    T sum = p[static_cast<std::size_t>(degree - 1) * padded];
+#ifndef __CUDACC__
+#pragma GCC unroll 10
+#endif
+    for (int i = degree - 2; i >= 0; --i) sum = sum * v + p[static_cast<std::size_t>(i) * padded];
+    return sum - curve[2 * padded] * (w - v);
+}
+
+/// The curve of one coordinate of a flat prior at noise sigma: sum_k c_k phi_k'(y) - y, y = spread (x -
+/// mean), as a polynomial on [lower - 3 sigma, upper + 3 sigma]. c(k): coefficient of phi_(k + 1).
+template <class T, class Coefficients>
+DYNKIN_HD void flat_curve(const HermiteTables& t, double mean, double lower, double upper, double spread,
+                          double sigma, double alpha, const Coefficients& c, std::size_t padded, T* curve) {
+    const int K = t.degree;
+    const double middle = 0.5 * lower + 0.5 * upper, reach = 0.5 * upper - 0.5 * lower + 3 * sigma;
+    const double center = spread * (middle - mean), half = spread * reach;
+    double p[kMaxPriorDegree];
+    for (int i = 0; i < K; ++i) p[i] = i == 1 ? -1 : 0;
+    for (int n = 0; n < K; ++n) {
+        const double coefficient = c(n);
+        for (int i = 0; i <= n; ++i) p[i] += coefficient * t.slope[n][i];
+    }
+    for (int low = 0; low + 1 < K; ++low) // p(center + half v)
+        for (int i = K - 1; i-- > low;) p[i] += center * p[i + 1];
+    curve[0] = static_cast<T>(alpha * middle);
+    curve[padded] = static_cast<T>(1 / (alpha * reach));
+    curve[2 * padded] = static_cast<T>(spread * half / alpha);
+    double power = spread / alpha;
+    for (int i = 0; i < K; ++i, power *= half)
+        curve[static_cast<std::size_t>(3 + i) * padded] = static_cast<T>(p[i] * power);
+}
 
 /// Scores of all coordinates at one noise level, (K + 3) x padded: middle, inverse, rate, p_0 .. p_{K-1}.
 ///   w = (x - middle) inverse, v = w cut to [-1, 1], score = sum_i p_i v^i - rate (w - v)

@@ -143,6 +143,58 @@ TEST_F(OnEmulator, SecondMomentsAgree) {
     EXPECT_LE(difference(path("ecpu"), path("ecuda")), 1e-10);
 }
 
+/// Paths and reversed paths have the same bits; the sums of the fit are rounded otherwise, and a relative
+/// ridge of 1e-4 keeps that below 1e-7.
+TEST_F(OnEmulator, NonlinearProcessesAgree) {
+    const std::string data = path("x.npy");
+    write_bytes(data, npy_bytes(400, 2, some_samples(400, 2)));
+    write_bytes(path("drift.toml"), "[drift]\nkind = \"double_well\"\ndimension = 2\n");
+    nlohmann::json fits[2];
+    for (const bool device : {false, true}) {
+        const std::string name = device ? "cuda" : "cpu";
+        const auto on = [&](Arguments arguments) {
+            arguments.insert(arguments.end(), {"--quiet", "--json", "--device", name});
+            return nlohmann::json::parse(succeed(arguments, emulated()).out);
+        };
+        fits[device] = on({"fit", data, "-o", path(name), "--process", "nonlinear", "--drift",
+                           path("drift.toml"), "--degree", "3", "--t-end", "1", "--time-nodes", "4"});
+        for (const std::string model : {"cpu", "cuda"})
+            if (device || model == "cpu") {
+                on({"sample", path(model), "-n", "300", "-o", path(name + model)});
+                on({"score", path(model), data, "-t", "0.5", "-o", path(name + model + "score")});
+            }
+    }
+    EXPECT_NE(fits[1].at("device"), "cpu");
+    EXPECT_EQ(fits[1].at("step"), fits[0].at("step"));
+    EXPECT_EQ(read_bytes(path("cudacpu")), read_bytes(path("cpucpu")));
+    EXPECT_EQ(read_bytes(path("cudacpuscore")), read_bytes(path("cpucpuscore")));
+    EXPECT_LE(difference(path("cudacuda"), path("cpucpu")), 1e-5);
+    EXPECT_LE(difference(path("cudacudascore"), path("cpucpuscore")), 1e-6);
+}
+
+/// Sums of the fit and products of matrices are rounded otherwise.
+TEST_F(OnEmulator, PriorsAgree) {
+    const std::string data = path("x.npy");
+    write_bytes(data, npy_bytes(500, 5, some_samples(500, 5)));
+    std::vector<double> levels(500);
+    for (std::size_t n = 0; n < levels.size(); ++n) levels[n] = 0.1 + 0.01 * static_cast<double>(n % 50);
+    write_bytes(path("sigma.npy"), npy_bytes(500, 1, levels));
+    for (const std::string kind : {"product", "gaussian", "flat"}) {
+        for (const std::string name : {"cpu", "cuda"}) {
+            succeed({"fit", "--prior", kind, data, "-o", path(name + kind), "--degree", "3", "--quiet",
+                     "--device", name},
+                    emulated());
+            for (const std::string sigma : {std::string("0.3"), path("sigma.npy")})
+                succeed({"score", path(name + kind), data, "--sigma", sigma, "-o",
+                         path(name + kind + (sigma == "0.3" ? "one" : "each")), "--quiet", "--device", name},
+                        emulated());
+        }
+        for (const std::string what : {"one", "each"})
+            EXPECT_LE(difference(path("cuda" + kind + what), path("cpu" + kind + what)), 1e-7)
+                << kind << what;
+    }
+}
+
 /// Walkers are annealed to the same bits; models, and so all that follows, agree but for roundings.
 TEST_F(OnEmulator, ModelsFromTheEnergyAgree) {
     const std::string target = chain_target(3);

@@ -1,0 +1,210 @@
+// prior_cuda.cu - the kernels of prior_cuda.h: a thread a number, or a run of rows of a column.
+#include "gpu.h"
+#include "prior_cuda.h"
+
+namespace dynkin::cuda {
+namespace {
+
+constexpr unsigned block_threads = 128;
+
+__device__ std::size_t thread_number() {
+    return static_cast<std::size_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+}
+
+std::size_t curve_size(int degree, std::size_t padded) {
+    return static_cast<std::size_t>(degree + 3) * padded;
+}
+
+template <class T> __global__ void __launch_bounds__(block_threads)
+    curves_kernel(const HermiteTables* tables, MarginalView marginals, double ridge, NoiseView noise,
+                  std::size_t levels, std::size_t size, T* curves) {
+    const std::size_t level = thread_number() / marginals.padded, j = thread_number() % marginals.padded,
+                      at = level * noise.stride;
+    if (level >= levels) return;
+    kernels::prior_curves<1>(*tables, marginals, j, ridge, noise.sigma[at], noise.alpha[at],
+                             curves + level * size);
+}
+
+template <class T> __global__ void __launch_bounds__(block_threads)
+    flat_kernel(const HermiteTables* tables, FlatView law, NoiseView noise, const double* weights,
+                std::size_t levels, std::size_t size, T* curves) {
+    const std::size_t level = thread_number() / law.d, j = thread_number() % law.d, at = level * noise.stride;
+    if (level >= levels) return;
+    const auto degree = static_cast<std::size_t>(tables->degree);
+    const auto coefficient = [&](int k) {
+        double sum = 0;
+        for (std::size_t m = 0; m < law.nodes; ++m) {
+            const double w = weights[level * law.nodes + m];
+            if (w != 0) sum += w * law.single[(m * law.d + j) * degree + static_cast<std::size_t>(k)];
+        }
+        return sum;
+    };
+    const double sigma = noise.sigma[at];
+    kernels::flat_curve(*tables, law.mean[j], law.lower[j], law.upper[j],
+                        law.varies[j] ? noise.spread[at] : 1 / sigma, sigma, noise.alpha[at], coefficient,
+                        law.padded, curves + level * size + j);
+}
+
+template <class T> __global__ void __launch_bounds__(block_threads)
+    scores_kernel(int degree, std::size_t d, std::size_t padded, const T* curves, std::size_t curve_stride,
+                  std::size_t rows, const T* x, const T* product, NoiseView noise, T* out) {
+    const std::size_t e = thread_number(), n = e / d, j = e % d, at = n * noise.stride;
+    if (n >= rows) return;
+    T score = kernels::prior_score(degree, curves + n * curve_stride + j, padded, x[e]);
+    if (product) score += static_cast<T>(noise.spread[at] / noise.alpha[at]) * product[e];
+    out[e] = score;
+}
+
+template <class T> __global__ void __launch_bounds__(block_threads)
+    centre_kernel(std::size_t d, std::size_t rows, const T* x, const double* mean, NoiseView noise, T* out) {
+    const std::size_t e = thread_number(), n = e / d;
+    if (n >= rows) return;
+    out[e] = x[e] * static_cast<T>(1 / noise.alpha[n * noise.stride]) - static_cast<T>(mean[e % d]);
+}
+
+template <class T> __global__ void __launch_bounds__(block_threads)
+    shrink_kernel(std::size_t d, std::size_t rows, const double* variances, NoiseView noise, T* x) {
+    const std::size_t e = thread_number(), n = e / d, at = n * noise.stride;
+    if (n >= rows) return;
+    const double sigma = noise.sigma[at];
+    x[e] *= static_cast<T>(-1 / (noise.alpha[at] * (variances[e % d] + sigma * sigma)));
+}
+
+template <class T> __global__ void __launch_bounds__(block_threads)
+    reduce_kernel(FlatView law, std::size_t rows, const T* x, NoiseView noise, T* y) {
+    const std::size_t e = thread_number(), n = e / law.d, j = e % law.d, at = n * noise.stride;
+    if (n >= rows) return;
+    const double sigma = noise.sigma[at], value = static_cast<double>(x[e]) / noise.alpha[at],
+                 low = law.lower[j] - 3 * sigma, high = law.upper[j] + 3 * sigma;
+    y[e] = static_cast<T>(noise.spread[at] * ((value < low    ? low
+                                               : value > high ? high
+                                                              : value) -
+                                              law.mean[j]));
+}
+
+template <class T> __global__ void __launch_bounds__(block_threads)
+    weigh_kernel(std::size_t d, std::size_t rows, const double* weights, std::size_t stride, const T* x,
+                 T* out) {
+    const std::size_t e = thread_number(), n = e / d;
+    if (n < rows) out[e] = static_cast<T>(weights[n * stride]) * x[e];
+}
+
+__global__ void __launch_bounds__(block_threads)
+    range_kernel(std::size_t d, std::size_t rows, const double* x, double* least, double* most) {
+    const std::size_t e = thread_number(), run = e / d, j = e % d, first = run * prior_run;
+    if (first >= rows) return;
+    const std::size_t last = rows - first < prior_run ? rows : first + prior_run;
+    double low = x[first * d + j], high = low;
+    for (std::size_t n = first + 1; n < last; ++n) {
+        const double value = x[n * d + j];
+        low = value < low ? value : low, high = value > high ? value : high;
+    }
+    least[e] = low, most[e] = high;
+}
+
+__global__ void __launch_bounds__(block_threads)
+    powers_kernel(int top, std::size_t d, std::size_t rows, const double* x, const double* middle,
+                  const double* inverse, double* sums) {
+    const std::size_t e = thread_number(), run = e / d, j = e % d, first = run * prior_run;
+    if (first >= rows) return;
+    const std::size_t last = rows - first < prior_run ? rows : first + prior_run;
+    double sum[2 * kernels::kMaxPriorDegree + 1];
+    for (int k = 0; k <= top; ++k) sum[k] = 0;
+    for (std::size_t n = first; n < last; ++n) {
+        const double z = (x[n * d + j] - middle[j]) * inverse[j];
+        double power = 1;
+        for (int k = 0; k <= top; ++k) sum[k] += power, power *= z;
+    }
+    for (int k = 0; k <= top; ++k)
+        sums[(run * static_cast<std::size_t>(top + 1) + static_cast<std::size_t>(k)) * d + j] = sum[k];
+}
+
+} // namespace
+
+template <class T> void prior_curves(DeviceStream stream, const HermiteTables* tables, int degree,
+                                     const MarginalView& marginals, double ridge, const NoiseView& noise,
+                                     std::size_t levels, T* curves) {
+    if (levels == 0) return;
+    gpu::launch(curves_kernel<T>, gpu::blocks_for(levels * marginals.padded, block_threads), block_threads, 0,
+                stream, tables, marginals, ridge, noise, levels, curve_size(degree, marginals.padded),
+                curves);
+}
+
+template <class T> void flat_curves(DeviceStream stream, const HermiteTables* tables, int degree,
+                                    const FlatView& law, const NoiseView& noise, const double* weights,
+                                    std::size_t levels, T* curves) {
+    if (levels == 0) return;
+    gpu::launch(flat_kernel<T>, gpu::blocks_for(levels * law.d, block_threads), block_threads, 0, stream,
+                tables, law, noise, weights, levels, curve_size(degree, law.padded), curves);
+}
+
+template <class T> void prior_scores(DeviceStream stream, int degree, std::size_t d, std::size_t padded,
+                                     const T* curves, std::size_t curve_stride, std::size_t rows, const T* x,
+                                     const T* product, const NoiseView& noise, T* out) {
+    if (rows == 0) return;
+    gpu::launch(scores_kernel<T>, gpu::blocks_for(rows * d, block_threads), block_threads, 0, stream, degree,
+                d, padded, curves, curve_stride, rows, x, product, noise, out);
+}
+
+template <class T> void centre(DeviceStream stream, std::size_t d, std::size_t rows, const T* x,
+                               const double* mean, const NoiseView& noise, T* out) {
+    if (rows == 0) return;
+    gpu::launch(centre_kernel<T>, gpu::blocks_for(rows * d, block_threads), block_threads, 0, stream, d, rows,
+                x, mean, noise, out);
+}
+
+template <class T> void shrink(DeviceStream stream, std::size_t d, std::size_t rows, const double* variances,
+                               const NoiseView& noise, T* x) {
+    if (rows == 0) return;
+    gpu::launch(shrink_kernel<T>, gpu::blocks_for(rows * d, block_threads), block_threads, 0, stream, d, rows,
+                variances, noise, x);
+}
+
+template <class T> void reduce(DeviceStream stream, const FlatView& law, std::size_t rows, const T* x,
+                               const NoiseView& noise, T* y) {
+    if (rows == 0) return;
+    gpu::launch(reduce_kernel<T>, gpu::blocks_for(rows * law.d, block_threads), block_threads, 0, stream, law,
+                rows, x, noise, y);
+}
+
+template <class T> void weigh_rows(DeviceStream stream, std::size_t d, std::size_t rows,
+                                   const double* weights, std::size_t stride, const T* x, T* out) {
+    if (rows == 0) return;
+    gpu::launch(weigh_kernel<T>, gpu::blocks_for(rows * d, block_threads), block_threads, 0, stream, d, rows,
+                weights, stride, x, out);
+}
+
+void column_ranges(DeviceStream stream, std::size_t d, std::size_t rows, const double* x, double* least,
+                   double* most) {
+    if (rows == 0) return;
+    const std::size_t runs = (rows + prior_run - 1) / prior_run;
+    gpu::launch(range_kernel, gpu::blocks_for(runs * d, block_threads), block_threads, 0, stream, d, rows, x,
+                least, most);
+}
+
+void power_runs(DeviceStream stream, int top, std::size_t d, std::size_t rows, const double* x,
+                const double* middle, const double* inverse, double* sums) {
+    if (rows == 0) return;
+    const std::size_t runs = (rows + prior_run - 1) / prior_run;
+    gpu::launch(powers_kernel, gpu::blocks_for(runs * d, block_threads), block_threads, 0, stream, top, d,
+                rows, x, middle, inverse, sums);
+}
+
+#define DYNKIN_PRIOR(T)                                                                                      \
+    template void prior_curves<T>(DeviceStream, const HermiteTables*, int, const MarginalView&, double,      \
+                                  const NoiseView&, std::size_t, T*);                                        \
+    template void flat_curves<T>(DeviceStream, const HermiteTables*, int, const FlatView&, const NoiseView&, \
+                                 const double*, std::size_t, T*);                                            \
+    template void prior_scores<T>(DeviceStream, int, std::size_t, std::size_t, const T*, std::size_t,        \
+                                  std::size_t, const T*, const T*, const NoiseView&, T*);                    \
+    template void centre<T>(DeviceStream, std::size_t, std::size_t, const T*, const double*,                 \
+                            const NoiseView&, T*);                                                           \
+    template void shrink<T>(DeviceStream, std::size_t, std::size_t, const double*, const NoiseView&, T*);    \
+    template void reduce<T>(DeviceStream, const FlatView&, std::size_t, const T*, const NoiseView&, T*);     \
+    template void weigh_rows<T>(DeviceStream, std::size_t, std::size_t, const double*, std::size_t,          \
+                                const T*, T*);
+DYNKIN_PRIOR(float)
+DYNKIN_PRIOR(double)
+#undef DYNKIN_PRIOR
+
+} // namespace dynkin::cuda
