@@ -46,6 +46,8 @@ class WaveSystem {
     std::vector<double> scaling() const;
     /// The moments at time t: each times exp(-|frequency|^2 t).
     Array<double> noised(const Array<double>& moments, double t) const;
+    /// Of two functions of a coordinate, functions x functions.
+    const std::vector<kernels::WaveProduct>& products() const { return products_; }
     /// Of each function of a coordinate: exp(-frequency^2 t).
     std::vector<double> decays(double t) const;
     /// Lower triangle of A and b from moments at one time.

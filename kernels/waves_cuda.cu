@@ -295,7 +295,7 @@ template <bool PERIODIC> __global__ void __launch_bounds__(block_threads)
 /// points are not folded.
 template <class T, bool PERIODIC, bool FORWARDS>
 __device__ __forceinline__ void flow(const WaveModel<T>& model, Own<T>& u, double (&log_q)[own<T>]) {
-    Own<T> before, trial = u;
+    Own<T> before{}, trial = u;
     T lap_before[own<T>] = {};
 #pragma unroll 1
     for (int stage = 0; stage < 2 * model.steps; ++stage) {
