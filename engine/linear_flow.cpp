@@ -115,8 +115,9 @@ void LinearSampler::generate(size_t first, Array<float>& x, Array<double>& log_d
                                             steps_[k - 1].step(), options_.seed, particle,
                                             static_cast<std::uint32_t>(k), z, work);
                 else
-                    log_q -= kernels::runge_kutta(field, times_[k - 1] - times_[k], law(2 * k),
-                                                  law(2 * k - 1), law(2 * k - 2), z, work);
+                    log_q -= kernels::runge_kutta(
+                        field, times_[k - 1] - times_[k],
+                        [&](int n) { return law(2 * k - static_cast<size_t>(n)); }, z, work);
             if (options_.method == Method::ode) log_density(tile, p) = log_q - log_scales(model_);
             for (size_t j = 0; j < d; ++j)
                 x(tile, j * kScoreTile + p) = static_cast<float>(mean[j] + scale[j] * z[j]);
@@ -147,8 +148,9 @@ std::vector<double> linear_density(const Context& context, const Model& model, s
             for (size_t j = 0; j < d; ++j) z[j] = (x[n * d + j] - mean[j]) / scale[j];
             double log_q = -log_scales(model);
             for (size_t k = 0; k + 1 < times.size(); ++k)
-                log_q += kernels::runge_kutta(formulas, times[k + 1] - times[k], states[2 * k].law(),
-                                              states[2 * k + 1].law(), states[2 * k + 2].law(), z, work);
+                log_q += kernels::runge_kutta(
+                    formulas, times[k + 1] - times[k],
+                    [&](int n) { return states[2 * k + static_cast<size_t>(n)].law(); }, z, work);
             log_q += kernels::log_normal(formulas, states.back().law(), z);
             out[n] = std::isfinite(log_q) ? log_q : -kInfinity;
         }

@@ -142,17 +142,17 @@ template <class V> DYNKIN_HD double linear_velocity(const LinearModel& m, const 
     return divergence;
 }
 
-/// One step of the classical Runge-Kutta method for dz = f dt and for the integral of div f, from law a over
-/// b to c.
-template <class V> DYNKIN_HD double runge_kutta(const LinearModel& m, double dt, const LinearLaw& a,
-                                                const LinearLaw& b, const LinearLaw& c, const V& z,
-                                                const V& work) {
+/// One step of the classical Runge-Kutta method for dz = f dt and for the integral of div f. laws(0),
+/// laws(1), laws(2): where it starts, halfway, and where it ends.
+template <class V, class Laws>
+DYNKIN_HD double runge_kutta(const LinearModel& m, double dt, const Laws& laws, const V& z, const V& work) {
     const int d = m.dimension;
     const V f = work, sum = f + d, trial = sum + d, rest = trial + d;
     double divergence = 0;
+    for (int j = 0; j < d; ++j) trial[j] = z[j];
     for (int stage = 0; stage < 4; ++stage) {
-        const double v =
-            linear_velocity(m, stage == 0 ? a : (stage == 3 ? c : b), stage == 0 ? z : trial, f, rest);
+        const LinearLaw law = laws((stage + 1) / 2);
+        const double v = linear_velocity(m, law, trial, f, rest);
         const bool middle = stage == 1 || stage == 2;
         divergence = stage == 0 ? v : divergence + (middle ? 2 * v : v);
         const double ahead = stage < 2 ? 0.5 * dt : dt;

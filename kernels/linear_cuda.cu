@@ -10,6 +10,8 @@ namespace {
 using std::size_t;
 
 constexpr unsigned block_threads = 128;
+/// Of a multiprocessor, which registers must do for; left to itself the compiler spills for more.
+constexpr unsigned blocks_at_once = 4;
 constexpr int staged = 32; ///< rows in shared memory at a time
 
 /// Block: a part and 128 monomials; thread: a monomial.
@@ -102,7 +104,7 @@ __global__ void __launch_bounds__(block_threads)
     finish(t, z, x);
 }
 
-__global__ void __launch_bounds__(block_threads)
+__global__ void __launch_bounds__(block_threads, blocks_at_once)
     flow_kernel(LinearTimes t, LinearRandom random, size_t particles, float* x, double* log_q) {
     if (particle() >= particles) return;
     const Column z = numbers(t), work = z + t.model.dimension;
@@ -110,13 +112,13 @@ __global__ void __launch_bounds__(block_threads)
         kernels::linear_start(t.model, law(t, 2 * t.steps), random.seed, random.first + particle(), z, work);
 #pragma unroll 1
     for (int k = t.steps; k > 0; --k)
-        log_density -= kernels::runge_kutta(t.model, t.times[k - 1] - t.times[k], law(t, 2 * k),
-                                            law(t, 2 * k - 1), law(t, 2 * k - 2), z, work);
+        log_density -= kernels::runge_kutta(
+            t.model, t.times[k - 1] - t.times[k], [&](int n) { return law(t, 2 * k - n); }, z, work);
     log_q[particle()] = log_density - t.log_scale;
     finish(t, z, x);
 }
 
-__global__ void __launch_bounds__(block_threads)
+__global__ void __launch_bounds__(block_threads, blocks_at_once)
     density_kernel(LinearTimes t, size_t particles, const double* x, double* log_q) {
     if (particle() >= particles) return;
     constexpr double infinity = std::numeric_limits<double>::infinity();
@@ -125,8 +127,8 @@ __global__ void __launch_bounds__(block_threads)
     double log_density = -t.log_scale;
 #pragma unroll 1
     for (int k = 0; k < t.steps; ++k)
-        log_density += kernels::runge_kutta(t.model, t.times[k + 1] - t.times[k], law(t, 2 * k),
-                                            law(t, 2 * k + 1), law(t, 2 * k + 2), z, work);
+        log_density += kernels::runge_kutta(
+            t.model, t.times[k + 1] - t.times[k], [&](int n) { return law(t, 2 * k + n); }, z, work);
     log_density += kernels::log_normal(t.model, law(t, 2 * t.steps), z);
     log_q[particle()] = log_density - log_density == 0 ? log_density : -infinity;
 }

@@ -59,6 +59,8 @@ template <int DIMENSION> __global__ void __launch_bounds__(edge* edge)
 // ---- the field
 
 constexpr unsigned block_threads = 128;
+/// Of a multiprocessor, which registers must do for; left to itself the compiler spills for more.
+constexpr unsigned blocks_at_once = 3;
 
 /// Particles of a thread: two share the coefficients that it loads, where registers do for them.
 template <class T> constexpr int own = sizeof(T) == 4 ? 2 : 1;
@@ -326,7 +328,7 @@ __device__ __forceinline__ void flow(const WaveModel<T>& model, Own<T>& u, doubl
     }
 }
 
-template <bool PERIODIC> __global__ void __launch_bounds__(block_threads)
+template <bool PERIODIC> __global__ void __launch_bounds__(block_threads, blocks_at_once)
     flow_kernel(WaveModel<float> model, WaveRandom random, size_t particles, float* x, double* log_q) {
     if (particle<float>(0) >= particles) return;
     Own<float> u;
