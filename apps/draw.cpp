@@ -230,8 +230,8 @@ int run(const Options& o) {
     require_writable(o.output);
     const Target target = read_target(o.target);
     const std::string sampler = sampler_of(o, target);
-    const Context context =
-        make_context(o.common, sampler == "direct" ? Runs::on_cpu : Runs::on_cpu_or_device);
+    const Context context = make_context(
+        o.common, sampler == "direct" || !target.has_device_energy() ? Runs::on_cpu : Runs::on_cpu_or_device);
     Result result("draw", o.common, context);
     result.stage("draw");
     nlohmann::ordered_json configuration = configuration_of(o, target, sampler);
