@@ -4,7 +4,6 @@
 #include "engine/model_file.h"
 #include "engine/sampler.h"
 #include "points.h"
-#include "process_files.h"
 #include <cmath>
 #include <fmt/format.h>
 #include <limits>
@@ -58,7 +57,6 @@ int run(const Options& o) {
     require_distinct(o.output, {o.model, o.points});
     require_writable(o.output);
     const Model model = read_model(o.model);
-    note_device(o.common, context, model, result);
     const SampleFile points(o.points);
     check_points(points, model, o.model);
     NpyWriter writer(o.output, {points.rows()}, 8);

@@ -284,7 +284,6 @@ int run(const Options& options) {
     fit_options.checkpoint = checkpoint_of(options.output, identity, options.common, context);
     FitReport report;
     Model model = fit(context, data, fit_options, &report);
-    note_device(options.common, context, model, result);
     if (options.tile) add_tile(context, options, data, result, model);
     result.stage("write");
     write_model(options.output, model);

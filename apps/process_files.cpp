@@ -54,12 +54,4 @@ Array<double> read_matrix(const std::string& path, const std::string& key) {
     return path.ends_with(".toml") ? from_toml(path, key) : from_npy(path);
 }
 
-void note_device(const Common& common, const Context& context, const Model& model, Result& result) {
-    if (context.device() == Device::cpu || !(model.waves || model.linear)) return;
-    result["device"] = "cpu";
-    if (!common.quiet)
-        notice(fmt::format("running on the CPU: no device code for the process {}",
-                           process_name(model.process)));
-}
-
 } // namespace dynkin::app

@@ -5,7 +5,6 @@
 #include "engine/npy.h"
 #include "engine/sampler.h"
 #include "fit_nonlinear.h"
-#include "process_files.h"
 #include "run_state.h"
 #include <algorithm>
 #include <fmt/format.h>
@@ -134,7 +133,6 @@ int run(const Options& o) {
     require(o.exact_last == "none" || !o.target.empty(), ErrorKind::usage,
             "--exact-last: draws from the target's own conditionals, so it needs --target");
     const Model model = read_model(o.model);
-    note_device(o.common, context, model, result);
     std::optional<Target> target;
     if (!o.target.empty()) target = read_target(o.target);
     SampleOptions settings;

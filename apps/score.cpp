@@ -7,7 +7,6 @@
 #include "fit_nonlinear.h"
 #include "points.h"
 #include "prior.h"
-#include "process_files.h"
 #include <cmath>
 #include <fmt/format.h>
 #include <memory>
@@ -37,7 +36,6 @@ int run(const Options& o) {
     require_distinct(o.output, {o.model, o.points});
     require_writable(o.output);
     const Model model = read_model(o.model);
-    note_device(o.common, context, model, result);
     require(model.levels.empty(), ErrorKind::usage,
             fmt::format("{}: expected a flat model (fit --levels flat), got one of levels, which diffuse one "
                         "after another "

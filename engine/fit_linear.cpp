@@ -14,7 +14,6 @@ namespace {
 
 /// Of the matrix exponential.
 constexpr size_t kMostMonomials = 500;
-constexpr size_t kRows = 4096;
 
 /// Smallest rate -Re lambda and largest |lambda| of a stable drift.
 std::pair<double, double> rates(Array<double> drift) {
@@ -58,24 +57,14 @@ void Fitter::fit_linear() {
             fmt::format("times: expected t_min < t_end, got {} and {}", b.t_min, b.t_end));
     model_.default_steps = 128;
 
-    // Sums of parts of fixed rows, added in order.
-    const size_t parts = (rows() + kRows - 1) / kRows;
-    Array<double> sums(parts, monomials.size());
     const auto& [mean, scale] = model_.standardization;
-    parallel_for(context_.threads(), parts, [&](size_t part, size_t) {
-        if (context_.interrupt_signal()) return;
-        const size_t first = part * kRows, count = std::min(kRows, rows() - first);
-        std::vector<double> z(count * d), values(monomials.size());
-        model_.view.read(data_, first, count, z.data());
-        for (size_t k = 0; k < z.size(); ++k) z[k] = (z[k] - mean[k % d]) / scale[k % d];
-        for (size_t n = 0; n < count; ++n) {
-            monomials.evaluate(z.data() + n * d, values.data());
-            for (size_t k = 0; k < values.size(); ++k) sums(part, k) += values[k];
-        }
-    });
-    if (const int signal = context_.interrupt_signal()) throw Interrupted(signal);
+    const Array<double> sums =
+        monomial_sums(context_, monomials, rows(), [&](size_t first, size_t count, double* z) {
+            model_.view.read(data_, first, count, z);
+            for (size_t k = 0; k < count * d; ++k) z[k] = (z[k] - mean[k % d]) / scale[k % d];
+        });
     b.moments.assign(monomials.size(), 0);
-    for (size_t part = 0; part < parts; ++part)
+    for (size_t part = 0; part < sums.rows(); ++part)
         for (size_t k = 0; k < monomials.size(); ++k)
             b.moments[k] += sums(part, k) / static_cast<double>(rows());
     b.moments[0] = 1;

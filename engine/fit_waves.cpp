@@ -125,25 +125,11 @@ void Fitter::solve_waves(const WaveBasis& basis, const Array<double>& moments) {
     const auto start = Clock::now();
     WaveBlock& block = *model_.waves;
     const WaveSystem system(basis);
-    const std::vector<double> scaling = system.scaling();
     const size_t n = basis.size(), nodes = block.node_time.size();
     report_.ridge = options_.ridge >= 0 ? options_.ridge : default_ridge(rows());
     block.coefficients = Array<double>(nodes, n);
-    std::vector<SolveStatus> status(nodes);
-    const size_t threads = std::min(static_cast<size_t>(context_.threads()), nodes);
-    std::vector<Array<double>> matrices(threads);
-    Progress progress(context_, "solve", nodes);
-    parallel_for(static_cast<int>(threads), nodes, [&](size_t m, size_t thread) {
-        if (context_.interrupt_signal()) return;
-        Array<double>& a = matrices[thread];
-        if (a.size() == 0) a = Array<double>(n, n);
-        std::vector<double> b, c;
-        system.assemble(system.noised(moments, block.node_time[m]), a, b);
-        status[m] = solve_score_system(a, b, scaling, report_.ridge, c);
-        if (status[m].solved) std::copy(c.begin(), c.end(), block.coefficients.row(m));
-        if (thread == 0) progress.set(m + 1);
-    });
-    if (progress.interrupted()) progress.throw_interrupted();
+    const std::vector<SolveStatus> status =
+        system.solve(context_, moments, block.node_time, report_.ridge, block.coefficients);
     for (size_t m = 0; m < nodes; ++m) {
         if (!status[m].solved)
             throw Error(ErrorKind::numerical,

@@ -1,6 +1,8 @@
 #include "linear.h"
+#include "device_linear.h"
 #include "error.h"
 #include "matrix_exponential.h"
+#include "parallel.h"
 #include "solve.h"
 #include <algorithm>
 #include <cblas.h>
@@ -14,10 +16,6 @@ namespace dynkin {
 using std::size_t;
 
 namespace {
-
-/// Standard deviations beyond which grad h stays what it is there: a polynomial fitted to the data says
-/// nothing beyond them.
-constexpr double kReach = 4;
 
 Array<double> product(const Array<double>& a, const Array<double>& b, bool transpose_b = false) {
     Array<double> c(a.rows(), transpose_b ? b.rows() : b.cols());
@@ -55,6 +53,15 @@ bool cholesky(Array<double>& a) {
     for (int i = 0; i < n; ++i)
         for (int j = i + 1; j < n; ++j) a(static_cast<size_t>(i), static_cast<size_t>(j)) = 0;
     return LAPACKE_dpotrf(LAPACK_ROW_MAJOR, 'L', n, a.data(), n) == 0;
+}
+
+/// a b for a lower triangle a.
+Array<double> triangle_times(const Array<double>& a, const Array<double>& b) {
+    Array<double> c(a.rows(), b.cols());
+    for (size_t i = 0; i < c.rows(); ++i)
+        for (size_t j = 0; j < c.cols(); ++j)
+            for (size_t k = 0; k <= i; ++k) c(i, j) += a(i, k) * b(k, j);
+    return c;
 }
 
 /// Moments of y = inverse (x - mean) from those of x.
@@ -180,18 +187,55 @@ LinearField::LinearField(const Model& model)
       generator_(generator(moments_, equation_)), initial_(model.linear->moments),
       ridge_(model.linear->ridge) {
     require(initial_.size() == moments_.size(), ErrorKind::input, "linear process: the moments do not fit");
-    for (size_t k = 0; k < basis_.size(); ++k) {
-        Recurrence from{-1, 0, 0, 0};
-        for (int i = 0; i < basis_.dimension; ++i) {
-            const int n = basis_.at(k)[i];
-            if (n > 0 && from.coordinate < 0)
-                from = {i, n, basis_.shifted(k, i, -1), n > 1 ? basis_.shifted(k, i, -2) : 0};
-            lower_.push_back(basis_.shifted(k, i, -1));
-            for (int j = 0; j < basis_.dimension; ++j)
-                shifts_.push_back(i == j ? basis_.shifted(k, i, -2) : basis_.shifted(k, i, -1, j, -1));
-        }
-        recurrence_.push_back(from);
+    for (size_t i = 0; i < dimension(); ++i) trace_ += equation_.drift(i, i);
+    list_functions();
+}
+
+/// How each phi_k follows from others, and what the derivatives of h are sums of.
+void LinearField::list_functions() {
+    const int d = basis_.dimension;
+    const auto root = [](int n) { return std::sqrt(static_cast<double>(n)); };
+    functions_.push_back({0, 0, 0, 1, 0});
+    for (size_t k = 1; k < basis_.size(); ++k) {
+        const int* alpha = basis_.at(k);
+        const int i = static_cast<int>(std::find_if(alpha, alpha + d, [](int a) { return a > 0; }) - alpha),
+                  n = alpha[i];
+        functions_.push_back({i, static_cast<int>(basis_.shifted(k, i, -1)),
+                              n > 1 ? static_cast<int>(basis_.shifted(k, i, -2)) : 0, root(n), root(n - 1)});
     }
+    const auto add = [](std::vector<kernels::LinearPart>& parts, size_t k, size_t place, double factor) {
+        parts.push_back({static_cast<int>(k), static_cast<int>(place), factor});
+    };
+    first_slope_.push_back(0), first_curvature_.push_back(0);
+    for (int i = 0; i < d; ++i) {
+        for (size_t k = 1; k < basis_.size(); ++k)
+            if (const int n = basis_.at(k)[i]) add(slopes_, k, basis_.shifted(k, i, -1), root(n));
+        first_slope_.push_back(static_cast<int>(slopes_.size()));
+        for (int j = 0; j < d; ++j) {
+            for (size_t k = 1; k < basis_.size(); ++k) {
+                const int* alpha = basis_.at(k);
+                const int pairs = alpha[i] * (alpha[j] - (i == j ? 1 : 0));
+                if (pairs > 0)
+                    add(curvatures_, k, i == j ? basis_.shifted(k, i, -2) : basis_.shifted(k, i, -1, j, -1),
+                        root(pairs));
+            }
+            first_curvature_.push_back(static_cast<int>(curvatures_.size()));
+        }
+    }
+}
+
+kernels::LinearModel LinearField::model() const {
+    return {basis_.dimension,
+            static_cast<int>(basis_.size()),
+            functions_.data(),
+            slopes_.data(),
+            curvatures_.data(),
+            first_slope_.data(),
+            first_curvature_.data(),
+            equation_.shift.data(),
+            equation_.drift.data(),
+            equation_.diffusion.data(),
+            trace_};
 }
 
 LinearState LinearField::at(double t) const {
@@ -218,6 +262,11 @@ LinearState LinearField::at(double t) const {
                    static_cast<int>(d));
     state.log_normaliser = 0.5 * static_cast<double>(d) * std::log(2 * std::numbers::pi);
     for (size_t i = 0; i < d; ++i) state.log_normaliser += std::log(state.factor(i, i));
+    const Array<double> half = triangle_times(state.inverse, equation_.diffusion);
+    state.spread = Array<double>(d, d);
+    for (size_t i = 0; i < d; ++i)
+        for (size_t j = 0; j < d; ++j)
+            for (size_t k = 0; k <= j; ++k) state.spread(i, j) += half(i, k) * state.inverse(j, k);
 
     // E[phi_alpha phi_beta] = sum of Hermite coefficients and whitened moments.
     const std::vector<double> white = whitened_moments(moments_, moments, state.mean, state.inverse);
@@ -260,116 +309,24 @@ LinearState LinearField::at(double t) const {
     return state;
 }
 
-/// |y|^2
-double LinearField::whiten(const LinearState& state, const double* z, double* y) const {
-    double square = 0;
-    for (size_t i = 0; i < dimension(); ++i) {
-        y[i] = 0;
-        for (size_t j = 0; j <= i; ++j) y[i] += state.inverse(i, j) * (z[j] - state.mean[j]);
-        square += y[i] * y[i];
-    }
-    return square;
-}
-
-void LinearField::functions(const double* y, double* phi) const {
-    phi[0] = 1; // of y cut to the reach
-    for (size_t k = 1; k < basis_.size(); ++k) {
-        const Recurrence& from = recurrence_[k];
-        const double n = from.exponent;
-        phi[k] = std::clamp(y[from.coordinate], -kReach, kReach) * phi[from.once];
-        if (n > 1) phi[k] -= std::sqrt(n - 1) * phi[from.twice];
-        phi[k] /= std::sqrt(n);
-    }
-}
-
-/// grad_y h and, unless null, the second derivatives.
-void LinearField::derivatives(const LinearState& state, const double* phi, double* slope,
-                              double* curvature) const {
-    const size_t d = dimension();
-    std::fill_n(slope, d, 0.0);
-    if (curvature) std::fill_n(curvature, d * d, 0.0);
-    for (size_t k = 1; k < basis_.size(); ++k) {
-        const int* alpha = basis_.at(k);
-        for (size_t i = 0; i < d; ++i) {
-            if (alpha[i] == 0) continue;
-            slope[i] += state.c[k] * std::sqrt(static_cast<double>(alpha[i])) * phi[lower_[k * d + i]];
-            for (size_t j = 0; curvature && j < d; ++j) {
-                const int pairs = alpha[i] * (alpha[j] - (i == j ? 1 : 0));
-                if (pairs > 0)
-                    curvature[i * d + j] += state.c[k] * std::sqrt(static_cast<double>(pairs)) *
-                                            phi[shifts_[(k * d + i) * d + j]];
-            }
+Array<double> monomial_sums(const Context& context, const Monomials& monomials, size_t rows,
+                            const std::function<void(size_t first, size_t count, double* z)>& read) {
+    if constexpr (built_with_cuda)
+        if (context.device() == Device::cuda) return monomial_sums_on_device(context, monomials, rows, read);
+    const size_t d = static_cast<size_t>(monomials.dimension), parts = (rows + kLinearRows - 1) / kLinearRows;
+    Array<double> sums(parts, monomials.size());
+    parallel_for(context.threads(), parts, [&](size_t part, size_t) {
+        if (context.interrupt_signal()) return;
+        const size_t first = part * kLinearRows, count = std::min(kLinearRows, rows - first);
+        std::vector<double> z(count * d), values(monomials.size());
+        read(first, count, z.data());
+        for (size_t n = 0; n < count; ++n) {
+            monomials.evaluate(z.data() + n * d, values.data());
+            for (size_t k = 0; k < values.size(); ++k) sums(part, k) += values[k];
         }
-    }
-}
-
-namespace {
-
-/// factor^-T y: a gradient in y as one in z.
-void to_gradient_of_z(const LinearState& state, const double* y, double* out) {
-    const size_t d = state.inverse.rows();
-    for (size_t j = 0; j < d; ++j) {
-        out[j] = 0;
-        for (size_t i = j; i < d; ++i) out[j] += state.inverse(i, j) * y[i];
-    }
-}
-
-} // namespace
-
-void LinearField::gradient(const LinearState& state, const double* z, double* out, double* work) const {
-    const size_t d = dimension();
-    double *y = work, *slope = y + d, *phi = slope + d;
-    whiten(state, z, y);
-    functions(y, phi);
-    derivatives(state, phi, slope, nullptr);
-    to_gradient_of_z(state, slope, out);
-}
-
-void LinearField::score(const LinearState& state, const double* z, double* out, double* work) const {
-    const size_t d = dimension();
-    double *y = work, *slope = y + d, *phi = slope + d;
-    whiten(state, z, y);
-    functions(y, phi);
-    derivatives(state, phi, slope, nullptr);
-    for (size_t i = 0; i < d; ++i) slope[i] -= y[i];
-    to_gradient_of_z(state, slope, out);
-}
-
-/// div f = tr B - tr(D Hess log p), Hess log p = inverse' (Hess_y h - 1) inverse.
-double LinearField::velocity(const LinearState& state, const double* z, double* f, double* work) const {
-    const size_t d = dimension();
-    double *y = work, *slope = y + d, *s = slope + d, *curvature = s + d, *half = curvature + d * d,
-           *phi = half + d * d;
-    whiten(state, z, y);
-    functions(y, phi);
-    derivatives(state, phi, slope, curvature);
-    for (size_t i = 0; i < d; ++i) slope[i] -= y[i];
-    to_gradient_of_z(state, slope, s);
-    for (size_t i = 0; i < d; ++i)
-        for (size_t j = 0; j < d; ++j) {
-            if (!(std::abs(y[j]) < kReach)) curvature[i * d + j] = 0;
-            if (i == j) curvature[i * d + j] -= 1;
-        }
-    double divergence = 0;
-    for (size_t i = 0; i < d; ++i) {
-        f[i] = equation_.shift[i];
-        divergence += equation_.drift(i, i);
-        for (size_t j = 0; j < d; ++j)
-            f[i] += equation_.drift(i, j) * z[j] - equation_.diffusion(i, j) * s[j];
-    }
-    for (size_t i = 0; i < d; ++i) // half = inverse D; then tr(curvature half inverse')
-        for (size_t j = 0; j < d; ++j) {
-            half[i * d + j] = 0;
-            for (size_t k = 0; k <= i; ++k)
-                half[i * d + j] += state.inverse(i, k) * equation_.diffusion(k, j);
-        }
-    for (size_t i = 0; i < d; ++i)
-        for (size_t j = 0; j < d; ++j) {
-            double projected = 0;
-            for (size_t k = 0; k <= j; ++k) projected += half[i * d + k] * state.inverse(j, k);
-            divergence -= curvature[i * d + j] * projected;
-        }
-    return divergence;
+    });
+    if (const int signal = context.interrupt_signal()) throw Interrupted(signal);
+    return sums;
 }
 
 } // namespace dynkin

@@ -1,12 +1,15 @@
 // linear.h - linear stochastic differential equations: moments by one matrix exponential, score, densities
 // and samples (private).
 #pragma once
+#include "../kernels/linear.h"
 #include "array.h"
 #include "context.h"
 #include "model.h"
 #include "progress.h"
 #include "sampler.h"
+#include <functional>
 #include <map>
+#include <memory>
 #include <vector>
 
 namespace dynkin {
@@ -43,7 +46,12 @@ void check_linear(const LinearProcess& process, std::size_t dimension);
 struct LinearState {
     std::vector<double> mean, c;
     Array<double> factor, inverse; ///< lower triangles
+    Array<double> spread;          ///< inverse D inverse'
     double log_normaliser = 0;     ///< of the normal law
+
+    kernels::LinearLaw law() const {
+        return {mean.data(), factor.data(), inverse.data(), spread.data(), c.data(), log_normaliser};
+    }
 };
 
 /// Everything of one model, at any time.
@@ -53,49 +61,46 @@ class LinearField {
     LinearState at(double t) const;
     std::size_t dimension() const { return static_cast<std::size_t>(basis_.dimension); }
     const LinearEquation& equation() const { return equation_; }
-    /// grad_z h at z. `work`: work() numbers. Here and below h is evaluated at y cut to four standard
-    /// deviations, so that its gradient is constant beyond them.
-    void gradient(const LinearState& state, const double* z, double* out, double* work) const;
-    /// The probability flow's velocity f = shift + drift z - D grad log p_t, and div f.
-    double velocity(const LinearState& state, const double* z, double* f, double* work) const;
-    /// grad log p_t.
-    void score(const LinearState& state, const double* z, double* out, double* work) const;
-    std::size_t work() const { return basis_.size() + 4 * dimension() + 3 * dimension() * dimension(); }
+    /// What the formulas of kernels/linear.h need beside the law of a time. h is evaluated at y cut to four
+    /// standard deviations, so that its gradient is constant beyond them.
+    kernels::LinearModel model() const;
+    std::size_t work() const {
+        return static_cast<std::size_t>(
+            kernels::linear_work(basis_.dimension, static_cast<int>(basis_.size())));
+    }
 
   private:
-    /// Where phi_k comes from: coordinate i with exponent n >= 1, and the places of alpha - e_i and - 2 e_i.
-    struct Recurrence {
-        int coordinate, exponent;
-        std::size_t once, twice;
-    };
-    double whiten(const LinearState& state, const double* z, double* y) const;
-    void functions(const double* y, double* phi) const;
-
-    void derivatives(const LinearState& state, const double* phi, double* slope, double* curvature) const;
+    void list_functions();
 
     Monomials moments_, basis_; ///< up to twice the degree of the potential, and up to it
     LinearEquation equation_;
+    double trace_ = 0; ///< of the drift
     Array<double> generator_;
-    std::vector<Recurrence> recurrence_;
-    /// shifts_[k d d + i d + j]: place of alpha - e_i - e_j; lower_[k d + i]: of alpha - e_i.
-    std::vector<std::size_t> lower_, shifts_;
+    std::vector<kernels::LinearFunction> functions_;
+    std::vector<kernels::LinearPart> slopes_, curvatures_;
+    std::vector<int> first_slope_, first_curvature_;
     std::vector<double> initial_;
     double ridge_;
 };
 
+/// The step backwards from one time to the one before, as kernels::LinearStep.
+struct LinearStepMatrices {
+    Array<double> gain, factor;
+
+    kernels::LinearStep step() const { return {gain.data(), factor.data()}; }
+};
+
+class DeviceLinear; // device_linear.h
+
 class LinearSampler {
   public:
     LinearSampler(const Context& context, const Model& model, const SampleOptions& options);
-    /// As WaveSampler::generate().
+    /// As WaveSampler::generate(). The same bytes on the device.
     void generate(std::size_t first, Array<float>& x, Array<double>& log_density, Progress& progress);
 
   private:
-    /// What the SDE needs of the step that ends at a time: y -> mean + gain (z - mean before) + factor noise.
-    struct Step {
-        Array<double> gain, factor;
-    };
-    double start(std::uint64_t particle, double* z) const;
-    void diffuse(std::uint64_t particle, double* z, double* work) const;
+    void generate_on_device(std::size_t first, Array<float>& x, Array<double>& log_density,
+                            Progress& progress);
 
     const Context& context_;
     const Model& model_;
@@ -103,8 +108,16 @@ class LinearSampler {
     LinearField field_;
     std::vector<double> times_;
     std::vector<LinearState> states_; ///< at the times; ODE: and between them
-    std::vector<Step> steps_;
+    std::vector<LinearStepMatrices> steps_;
+    std::shared_ptr<DeviceLinear> device_; ///< shared: its destructor exists in builds with CUDA only
 };
+
+/// sum_j log scale_j
+double log_scales(const Model& model);
+/// Sums over parts of kLinearRows rows of all monomials of z: sums(part, k). The same bits on the device.
+constexpr std::size_t kLinearRows = 4096;
+Array<double> monomial_sums(const Context& context, const Monomials& monomials, std::size_t rows,
+                            const std::function<void(std::size_t first, std::size_t count, double* z)>& read);
 
 /// log q of rows of the modelled columns, by the probability flow (Runge-Kutta of order four).
 std::vector<double> linear_density(const Context& context, const Model& model, std::size_t count,

@@ -2,7 +2,6 @@
 // rows.
 #include "moments_device.h"
 #include "../kernels/device_times.h"
-#include "../kernels/moments_cuda.h"
 #include "error.h"
 #include "piecewise.h"
 #include "progress.h"
@@ -84,9 +83,9 @@ void add_group(const MomentGroup& group, Items& items) {
 /// Items on the device.
 class DeviceItems {
   public:
-    DeviceItems(DeviceState& device, const MomentPlan& plan) {
+    DeviceItems(DeviceState& device, std::span<const MomentGroup> groups) {
         Items items;
-        for (const MomentGroup& group : plan.groups()) add_group(group, items);
+        for (const MomentGroup& group : groups) add_group(group, items);
         require(items.products.size() < size_t{1} << 31, ErrorKind::usage,
                 "moments: too many products for the device");
         const auto copy = [&](const auto& list) {
@@ -172,12 +171,11 @@ struct Plan {
 
 template <class T> class DevicePass {
   public:
-    DevicePass(const Context& context, const MomentPlan& plan, const Reference& reference,
-               const SampleSource& source, const MomentOptions& options, MomentSums& sums)
-        : context_(context), device_(context.device_state()), source_(source), options_(options), sums_(sums),
-          next_row_(sums.next_row), sites_(static_cast<size_t>(plan.sites())), top_(plan.top_degree()),
-          functions_(1 + plan.sites() * plan.top_degree()), items_(device_, plan),
-          reference_(device_, reference),
+    DevicePass(const Context& context, const DeviceMoments<T>& moments, const SampleSource& source,
+               const MomentOptions& options, MomentSums& sums)
+        : context_(context), device_(context.device_state()), moments_(moments), source_(source),
+          options_(options), sums_(sums), next_row_(sums.next_row), sites_(moments.sites),
+          functions_(moments.functions), items_(device_, moments.groups),
           train_(to_device(device_, std::span<const double>(sums.train), "the moments")),
           test_(to_device(device_, std::span<const double>(sums.test), "the moments")), plan_(choose_plan()) {
         const size_t rows = plan_.slabs * cuda::slab_rows;
@@ -253,13 +251,8 @@ template <class T> class DevicePass {
         buffer.copied.hold_up(device_.compute_stream());
         const cuda::MomentBatch batch{count,
                                       static_cast<int>(next_row_ / cuda::unit_rows % cuda::slab_units)};
-        timed(device_, "moments.functions", [&] {
-            cuda::evaluate_functions(device_.compute_stream(),
-                                     cuda::MomentEvaluation<T>{batch, static_cast<int>(sites_), top_,
-                                                               functions_, reference_.families(),
-                                                               reference_.family_of(), buffer.z.data(),
-                                                               table_.data()});
-        });
+        timed(device_, "moments.functions",
+              [&] { moments_.evaluate(device_.compute_stream(), batch, buffer.z.data(), table_.data()); });
         buffer.evaluated.record(device_.compute_stream());
         timed(device_, "moments.products", [&] {
             items_.accumulate(device_.compute_stream(), static_cast<const T*>(table_.data()), functions_,
@@ -280,21 +273,46 @@ template <class T> class DevicePass {
 
     const Context& context_;
     DeviceState& device_;
+    const DeviceMoments<T>& moments_;
     const SampleSource& source_;
     const MomentOptions& options_;
     MomentSums& sums_;
     size_t next_row_; ///< of what is enqueued; sums_.next_row: of what is on the host
     size_t sites_;
-    int top_, functions_;
+    int functions_;
     DeviceItems items_;
-    DeviceReference<T> reference_;
     DeviceArray<double> train_, test_, partial_;
     Plan plan_;
     DeviceArray<T> table_;
     Buffer buffers_[2];
 };
 
+/// The eigenfunctions of a reference.
+template <class T> void run(const Context& context, const MomentPlan& plan, const Reference& reference,
+                            const SampleSource& source, const MomentOptions& options, MomentSums& sums) {
+    const DeviceReference<T> tables(context.device_state(), reference);
+    const int sites = plan.sites(), top = plan.top_degree(), functions = 1 + sites * top;
+    const auto evaluate = [&](DeviceStream stream, const cuda::MomentBatch& batch, const double* z,
+                              T* table) {
+        cuda::evaluate_functions(stream,
+                                 cuda::MomentEvaluation<T>{batch, sites, top, functions, tables.families(),
+                                                           tables.family_of(), z, table});
+    };
+    sum_products_on_device<T>(context, {plan.groups(), static_cast<size_t>(sites), functions, evaluate},
+                              source, options, sums);
+}
+
 } // namespace
+
+template <class T> void sum_products_on_device(const Context& context, const DeviceMoments<T>& moments,
+                                               const SampleSource& source, const MomentOptions& options,
+                                               MomentSums& sums) {
+    DevicePass<T>(context, moments, source, options, sums).run();
+}
+template void sum_products_on_device(const Context&, const DeviceMoments<float>&, const SampleSource&,
+                                     const MomentOptions&, MomentSums&);
+template void sum_products_on_device(const Context&, const DeviceMoments<double>&, const SampleSource&,
+                                     const MomentOptions&, MomentSums&);
 
 void accumulate_moments_on_device(const Context& context, const MomentPlan& plan, const Reference& reference,
                                   const SampleSource& source, const MomentOptions& options,
@@ -303,9 +321,9 @@ void accumulate_moments_on_device(const Context& context, const MomentPlan& plan
             fmt::format("moments: sums to continue must end with a multiple of {} rows, got {}",
                         cuda::unit_rows, sums.next_row));
     if (options.single_precision)
-        DevicePass<float>(context, plan, reference, source, options, sums).run();
+        run<float>(context, plan, reference, source, options, sums);
     else
-        DevicePass<double>(context, plan, reference, source, options, sums).run();
+        run<double>(context, plan, reference, source, options, sums);
 }
 
 } // namespace dynkin

@@ -31,29 +31,14 @@ std::vector<SolveStatus> solve_nodes_on_device(const Context& context, const Sco
                                                std::span<const double> moments, std::span<const double> times,
                                                double ridge, Array<double>& coefficients) {
     DeviceState& device = context.device_state();
-    const size_t k = system.size();
     const std::vector<double> means = system.means(moments);
     DeviceScoreSystem on_device(device, system);
     const DeviceArray<double> sums = to_device(device, moments, "the moments");
     on_device.reserve(times.size());
-    const size_t batch =
-        std::clamp(DeviceSolver::most_systems(device, k), size_t{1}, std::max(times.size(), size_t{1}));
-    DeviceArray<double> a(device, batch * k * k, "the Gram matrices");
-    DeviceSolver solver(device, system.eigenvalues(), batch);
-    std::vector<SolveStatus> status;
-    Progress progress(context, "solve", times.size());
-    for (size_t first = 0; first < times.size(); first += batch) {
-        const auto nodes = times.subspan(first, std::min(batch, times.size() - first));
-        on_device.gram(sums, nodes, a.data());
-        Array<double> c(nodes.size(), k);
-        const auto found = solver.solve(a.data(), right_sides(system, means, nodes), ridge, c);
-        status.insert(status.end(), found.begin(), found.end());
-        for (size_t m = 0; m < nodes.size(); ++m)
-            if (found[m].solved) std::copy_n(c.row(m), k, coefficients.row(first + m));
-        progress.set(first + nodes.size());
-        if (progress.interrupted()) progress.throw_interrupted();
-    }
-    return status;
+    return solve_in_batches(
+        context, system.eigenvalues(), times, ridge,
+        [&](std::span<const double> nodes, double* a) { on_device.gram(sums, nodes, a); },
+        [&](std::span<const double> nodes) { return right_sides(system, means, nodes); }, coefficients);
 }
 
 namespace {

@@ -1,6 +1,7 @@
 // solve_device.cpp - many regularised systems on the device: factors, raised ridges, solutions, conditions.
 #include "solve_device.h"
 #include "../kernels/device_times.h"
+#include "progress.h"
 #include <algorithm>
 #include <cmath>
 #include <lapacke.h>
@@ -174,6 +175,33 @@ std::vector<SolveStatus> DeviceSolver::solve(const double* a, const Array<double
         status[m].solved =
             std::all_of(solution.begin(), solution.end(), [](double y) { return std::isfinite(y); });
         if (status[m].solved) std::copy(solution.begin(), solution.end(), c.row(m));
+    }
+    return status;
+}
+
+std::vector<SolveStatus>
+solve_in_batches(const Context& context, std::span<const double> lambda, std::span<const double> times,
+                 double ridge, const std::function<void(std::span<const double>, double*)>& matrices,
+                 const std::function<Array<double>(std::span<const double>)>& sides,
+                 Array<double>& coefficients) {
+    DeviceState& device = context.device_state();
+    const size_t k = lambda.size();
+    const size_t batch =
+        std::clamp(DeviceSolver::most_systems(device, k), size_t{1}, std::max(times.size(), size_t{1}));
+    DeviceArray<double> a(device, batch * k * k, "the Gram matrices");
+    DeviceSolver solver(device, lambda, batch);
+    std::vector<SolveStatus> status;
+    Progress progress(context, "solve", times.size());
+    for (size_t first = 0; first < times.size(); first += batch) {
+        const auto nodes = times.subspan(first, std::min(batch, times.size() - first));
+        matrices(nodes, a.data());
+        Array<double> c(nodes.size(), k);
+        const auto found = solver.solve(a.data(), sides(nodes), ridge, c);
+        status.insert(status.end(), found.begin(), found.end());
+        for (size_t m = 0; m < nodes.size(); ++m)
+            if (found[m].solved) std::copy_n(c.row(m), k, coefficients.row(first + m));
+        progress.set(first + nodes.size());
+        if (progress.interrupted()) progress.throw_interrupted();
     }
     return status;
 }

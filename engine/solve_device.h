@@ -2,7 +2,9 @@
 #pragma once
 #include "../kernels/device.h"
 #include "../kernels/solve_cuda.h"
+#include "context.h"
 #include "solve.h"
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -48,5 +50,14 @@ class DeviceSolver {
     DeviceArray<int> info_;
     std::vector<double> host_norms_;
 };
+
+/// Solves A(t) c = b(t) at each of the times, as many at once as the memory holds: matrices(times, a)
+/// enqueues A, both triangles, of some of them; sides(times) has a row for each. coefficients.row(m) where
+/// status[m].solved. Reports progress as "solve"; throws Interrupted.
+std::vector<SolveStatus>
+solve_in_batches(const Context& context, std::span<const double> lambda, std::span<const double> times,
+                 double ridge, const std::function<void(std::span<const double>, double*)>& matrices,
+                 const std::function<Array<double>(std::span<const double>)>& sides,
+                 Array<double>& coefficients);
 
 } // namespace dynkin

@@ -2,6 +2,7 @@
 #include "../kernels/elementary.h"
 #include "../kernels/philox.h"
 #include "../kernels/step.h"
+#include "device_waves.h"
 #include "error.h"
 #include "parallel.h"
 #include "waves.h"
@@ -9,7 +10,6 @@
 #include <atomic>
 #include <cmath>
 #include <limits>
-#include <numbers>
 
 namespace dynkin {
 
@@ -19,15 +19,6 @@ using std::size_t;
 namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
-double width(const WaveBlock& block) { return (block.periodic ? 2 : 1) * std::numbers::pi; }
-
-/// log density of the uniform law on the box or torus, in the units of the data.
-double log_uniform(const Model& model) {
-    double sum = 0;
-    for (double scale : model.standardization.scale) sum -= std::log(width(*model.waves) * scale);
-    return sum;
-}
 
 /// u of one tile of rows of the modelled columns; 0 beyond the last row.
 void to_tile(const Model& model, size_t rows, const double* x, double* u) {
@@ -39,6 +30,13 @@ void to_tile(const Model& model, size_t rows, const double* x, double* u) {
 }
 
 } // namespace
+
+double log_uniform(const Model& model) {
+    double sum = 0;
+    for (double scale : model.standardization.scale)
+        sum -= std::log(kernels::wave_side(model.waves->periodic) * scale);
+    return sum;
+}
 
 template <class T> WaveField<T>::WaveField(const Context& context, const WaveBlock& block)
     : kernels_(&kernels::wave_kernels<T>(context.isa())) {
@@ -77,7 +75,7 @@ WaveSampler::WaveSampler(const Context& context, const Model& model, const Sampl
 }
 
 void WaveSampler::start(std::uint64_t first, float* u) const {
-    const double side = width(block_);
+    const double side = kernels::wave_side(block_.periodic);
     for (size_t p = 0; p < kScoreTile; ++p) {
         const RandomWords w = philox(options_.seed, Stream::sampler_start, first + p, 0, 0);
         for (size_t j = 0; j < sites_; ++j)
@@ -125,6 +123,8 @@ void WaveSampler::diffuse(std::uint64_t first, float* u, float* space) const {
 }
 
 void WaveSampler::generate(size_t first, Array<float>& x, Array<double>& log_density, Progress& progress) {
+    if constexpr (built_with_cuda)
+        if (context_.device() == Device::cuda) return generate_on_device(first, x, log_density, progress);
     const size_t n = sites_ * kScoreTile;
     Array<float> space(static_cast<size_t>(context_.threads()), 4 * n + 6 * kScoreTile + field_.scratch());
     const auto& [mean, scale] = model_.standardization;
@@ -147,12 +147,24 @@ void WaveSampler::generate(size_t first, Array<float>& x, Array<double>& log_den
     if (progress.interrupted()) progress.throw_interrupted();
 }
 
+void WaveSampler::generate_on_device(size_t first, Array<float>& x, Array<double>& log_density,
+                                     Progress& progress) {
+    if (!device_) device_ = std::make_shared<DeviceWaves<float>>(context_, model_, times_);
+    if (options_.method == Method::ode)
+        device_->flow(options_.seed, first, x, log_density, progress);
+    else
+        device_->diffuse(options_.seed, first, x, progress);
+}
+
 std::vector<double> wave_density(const Context& context, const Model& model, size_t count, const double* x,
                                  int steps) {
     const WaveBlock& block = *model.waves;
+    const std::vector<double> times = block.step_times(steps);
+    if constexpr (built_with_cuda)
+        if (context.device() == Device::cuda)
+            return DeviceWaves<double>(context, model, times).log_density(count, x);
     const WaveField<double> field(context, block);
     const size_t d = static_cast<size_t>(block.dimension), size = d * kScoreTile;
-    const std::vector<double> times = block.step_times(steps);
     std::vector<kernels::WaveCoefficients<double>> c;
     for (double t : times) c.push_back(field.arrange(coefficients_at(block, block.coefficients, t)));
     std::vector<double> out(count);
@@ -167,11 +179,8 @@ std::vector<double> wave_density(const Context& context, const Model& model, siz
         double log_q[kScoreTile];
         for (size_t p = 0; p < kScoreTile; ++p) {
             log_q[p] = log_uniform(model);
-            for (size_t j = 0; j < d; ++j) {
-                const double at = u[j * kScoreTile + p];
-                if (!(block.periodic ? std::isfinite(at) : at >= 0 && at <= width(block)))
-                    log_q[p] = -kInfinity;
-            }
+            for (size_t j = 0; j < d; ++j)
+                if (!kernels::has_density(u[j * kScoreTile + p], block.periodic)) log_q[p] = -kInfinity;
         }
         for (size_t k = 0; k + 1 < times.size(); ++k) {
             const double dt = times[k + 1] - times[k];
@@ -192,6 +201,9 @@ std::vector<double> wave_density(const Context& context, const Model& model, siz
 void wave_score(const Context& context, const Model& model, double t, size_t count, const double* x,
                 double* out) {
     const WaveBlock& block = *model.waves;
+    if constexpr (built_with_cuda)
+        if (context.device() == Device::cuda)
+            return DeviceWaves<double>(context, model, {t}).score(count, x, out);
     const WaveField<double> field(context, block);
     const size_t d = static_cast<size_t>(block.dimension), size = d * kScoreTile;
     const auto c = field.arrange(coefficients_at(block, block.coefficients, t));

@@ -1,4 +1,5 @@
 #include "waves.h"
+#include "../kernels/device.h"
 #include "error.h"
 #include "parallel.h"
 #include "solve.h"
@@ -23,13 +24,7 @@ int functions_up_to(bool periodic, int radius) { return periodic ? 2 * radius + 
 /// f_0 .. f_{width-1} at u.
 void waves_at(bool periodic, size_t width, double u, double* f) {
     f[0] = 1;
-    const double c1 = std::cos(u), s1 = std::sin(u);
-    double c = c1, s = s1;
-    for (size_t n = 1; n < width;) {
-        f[n++] = c;
-        if (periodic && n < width) f[n++] = s;
-        kernels::next_wave(c1, s1, c, s);
-    }
+    kernels::each_wave(periodic, static_cast<int>(width), u, [f](int n, double value) { f[n] = value; });
 }
 
 /// Adds the sums of all products over `count` rows of u. `left`: products of all coordinates but the last;
@@ -62,6 +57,8 @@ std::vector<int> WaveBlock::indices() const {
     return {basis.indices.begin() + dimension, basis.indices.end()};
 }
 
+int WaveBasis::width() const { return functions_up_to(periodic, 2 * radius); }
+
 WaveBasis make_wave_basis(bool periodic, int dimension, int radius) {
     require(dimension >= 1 && dimension <= kernels::kMaxWaveDimension && radius >= 1 && radius <= 1024,
             ErrorKind::usage,
@@ -90,13 +87,14 @@ WaveBasis make_wave_basis(bool periodic, int dimension, int radius) {
 
 Array<double> wave_moments(const Context& context, const WaveBasis& basis, size_t rows,
                            const WaveSource& read) {
-    const size_t d = static_cast<size_t>(basis.dimension),
-                 width = static_cast<size_t>(functions_up_to(basis.periodic, 2 * basis.radius));
+    const size_t d = static_cast<size_t>(basis.dimension), width = static_cast<size_t>(basis.width());
     size_t columns = 1;
     for (size_t j = 0; j + 1 < d; ++j) columns *= width;
     require(
         columns * width <= kMostMoments, ErrorKind::usage,
         fmt::format("waves: {} moments are too many, expected at most {}", columns * width, kMostMoments));
+    if constexpr (built_with_cuda)
+        if (context.device() == Device::cuda) return wave_moments_on_device(context, basis, rows, read);
     // Parts of fixed rows, added in order: the threads do not show in the sums.
     const size_t threads = static_cast<size_t>(context.threads()), part = 16 * kRows;
     Array<double> total(columns, width), sums(threads, columns * width), left(threads, kRows * columns),
@@ -121,8 +119,7 @@ Array<double> wave_moments(const Context& context, const WaveBasis& basis, size_
     return total;
 }
 
-WaveSystem::WaveSystem(const WaveBasis& basis)
-    : basis_(basis), width_(static_cast<size_t>(functions_up_to(basis.periodic, 2 * basis.radius))) {
+WaveSystem::WaveSystem(const WaveBasis& basis) : basis_(basis), width_(static_cast<size_t>(basis.width())) {
     for (int a = 0; a < basis.functions; ++a)
         for (int b = 0; b < basis.functions; ++b) products_.push_back(product(a, b));
     const size_t d = static_cast<size_t>(basis.dimension);
@@ -133,18 +130,16 @@ WaveSystem::WaveSystem(const WaveBasis& basis)
     }
 }
 
-WaveSystem::Product WaveSystem::product(int a, int b) const {
+kernels::WaveProduct WaveSystem::product(int a, int b) const {
     const int m = frequency(basis_.periodic, a), n = frequency(basis_.periodic, b);
     const bool sine_a = basis_.periodic && a > 0 && a % 2 == 0,
                sine_b = basis_.periodic && b > 0 && b % 2 == 0;
     const double half = 0.5 * m * n, sign = n > m ? 1 : n < m ? -1 : 0; // of sin((n - m) u)
     const auto number = [&](int multiple, bool sine) {
-        return static_cast<size_t>(!basis_.periodic ? multiple
-                                   : multiple == 0  ? 0
-                                                    : 2 * multiple - (sine ? 0 : 1));
+        return !basis_.periodic ? multiple : multiple == 0 ? 0 : 2 * multiple - (sine ? 0 : 1);
     };
     const bool sine = sine_a != sine_b;
-    Product p{{number(std::abs(m - n), sine), number(m + n, sine)}, {}, {}};
+    kernels::WaveProduct p{{number(std::abs(m - n), sine), number(m + n, sine)}, {}, {}};
     if (!sine_a && !sine_b) // cos cos; slopes m n sin sin
         p.product[0] = 0.5, p.product[1] = 0.5, p.slope[0] = half, p.slope[1] = -half;
     else if (sine_a && sine_b)
@@ -162,52 +157,76 @@ std::vector<double> WaveSystem::scaling() const {
     return d;
 }
 
-Array<double> WaveSystem::noised(const Array<double>& moments, double t) const {
-    Array<double> out = moments;
+std::vector<double> WaveSystem::decays(double t) const {
     std::vector<double> decay(width_);
     for (size_t n = 0; n < width_; ++n) {
         const double m = frequency(basis_.periodic, static_cast<int>(n));
         decay[n] = std::exp(-m * m * t);
     }
+    return decay;
+}
+
+Array<double> WaveSystem::noised(const Array<double>& moments, double t) const {
+    Array<double> out = moments;
+    const std::vector<double> decay = decays(t);
     for (size_t k = 0; k < out.size(); ++k)
         for (size_t rest = k, j = 0; j < static_cast<size_t>(basis_.dimension); ++j, rest /= width_)
             out[k] *= decay[rest % width_];
     return out;
 }
 
-/// sum_i E[f_{k_i}' f_{l_i}' prod_{j != i} f_{k_j} f_{l_j}]
-template <int DIMENSION> double WaveSystem::entry(const double* moments, const int* k, const int* l) const {
-    const Product* p[DIMENSION];
-    for (int j = 0; j < DIMENSION; ++j)
-        p[j] = &products_[static_cast<size_t>(k[j] * basis_.functions + l[j])];
-    double sum = 0;
-    for (int choice = 0; choice < 1 << DIMENSION; ++choice) {
+std::vector<double> WaveSystem::right_side(const Array<double>& noised) const {
+    std::vector<double> b(basis_.size());
+    for (size_t k = 0; k < b.size(); ++k) b[k] = basis_.lambda[k + 1] * noised[place_[k + 1]];
+    return b;
+}
+
+template <int DIMENSION> void WaveSystem::fill(const Array<double>& noised, Array<double>& a) const {
+    const auto moment = [&](const int(&index)[DIMENSION]) {
         size_t place = 0;
-        double product = 1, slopes = 0; // of the coordinates so far; one of them with its slopes
-        for (int j = 0; j < DIMENSION; ++j) {
-            const int e = choice >> j & 1;
-            place = place * width_ + p[j]->index[e];
-            slopes = slopes * p[j]->product[e] + product * p[j]->slope[e];
-            product *= p[j]->product[e];
-        }
-        sum += slopes * moments[place];
-    }
-    return sum;
+        for (int j = 0; j < DIMENSION; ++j) place = place * width_ + static_cast<size_t>(index[j]);
+        return noised[place];
+    };
+    const int* indices = basis_.indices.data() + DIMENSION; // k = 0 is not among the terms
+    for (size_t k = 0; k < basis_.size(); ++k)
+        for (size_t l = 0; l <= k; ++l)
+            a(k, l) = kernels::wave_entry<DIMENSION>(
+                products_.data(), basis_.functions, indices + k * DIMENSION, indices + l * DIMENSION, moment);
 }
 
 void WaveSystem::assemble(const Array<double>& noised, Array<double>& a, std::vector<double>& b) const {
-    const size_t n = basis_.size(), d = static_cast<size_t>(basis_.dimension);
-    b.resize(n);
-    for (size_t k = 0; k < n; ++k) {
-        const int* at = basis_.indices.data() + (k + 1) * d;
-        b[k] = basis_.lambda[k + 1] * noised[place_[k + 1]];
-        for (size_t l = 0; l <= k; ++l) {
-            const int* with = basis_.indices.data() + (l + 1) * d;
-            a(k, l) = d == 1   ? entry<1>(noised.data(), at, with)
-                      : d == 2 ? entry<2>(noised.data(), at, with)
-                               : entry<3>(noised.data(), at, with);
-        }
-    }
+    b = right_side(noised);
+    if (basis_.dimension == 1)
+        fill<1>(noised, a);
+    else if (basis_.dimension == 2)
+        fill<2>(noised, a);
+    else
+        fill<3>(noised, a);
+}
+
+std::vector<SolveStatus> WaveSystem::solve(const Context& context, const Array<double>& moments,
+                                           std::span<const double> times, double ridge,
+                                           Array<double>& coefficients) const {
+    if constexpr (built_with_cuda)
+        if (context.device() == Device::cuda)
+            return solve_on_device(context, moments, times, ridge, coefficients);
+    const std::vector<double> lambda = scaling();
+    std::vector<SolveStatus> status(times.size());
+    const size_t threads = std::min(static_cast<size_t>(context.threads()), times.size());
+    std::vector<Array<double>> matrices(threads);
+    Progress progress(context, "solve", times.size());
+    parallel_for(static_cast<int>(threads), times.size(), [&](size_t m, size_t thread) {
+        if (context.interrupt_signal()) return;
+        Array<double>& a = matrices[thread];
+        if (a.size() == 0) a = Array<double>(basis_.size(), basis_.size());
+        std::vector<double> b, c;
+        assemble(noised(moments, times[m]), a, b);
+        status[m] = solve_score_system(a, b, lambda, ridge, c);
+        if (status[m].solved) std::copy(c.begin(), c.end(), coefficients.row(m));
+        if (thread == 0) progress.set(m + 1);
+    });
+    if (progress.interrupted()) progress.throw_interrupted();
+    return status;
 }
 
 } // namespace dynkin

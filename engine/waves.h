@@ -7,8 +7,10 @@
 #include "model.h"
 #include "progress.h"
 #include "sampler.h"
+#include "solve.h"
 #include <functional>
 #include <memory>
+#include <span>
 #include <vector>
 
 namespace dynkin {
@@ -22,15 +24,19 @@ struct WaveBasis {
     std::vector<double> square;                   ///< mean of phi_k^2 under the uniform law, K + 1
 
     std::size_t size() const { return lambda.size() - 1; } ///< K
+    int width() const; ///< functions of a coordinate up to twice the radius
 };
 /// Throws Error(usage) for more than 6000 functions.
 WaveBasis make_wave_basis(bool periodic, int dimension, int radius);
 
 /// E[prod_j f_{n_j}(u_j)] for n_j below 2 radius + 1 (torus: 4 radius + 1), row-major: every product of two
-/// functions of the basis is a sum of these. `read` fills rows of u. Cost: 2 N n^d flops in matrix products.
+/// functions of the basis is a sum of these. `read` fills rows of u. Cost: 2 N n^d flops in matrix products;
+/// on the context's device, with sums in the order of moments_device.h.
 using WaveSource = std::function<void(std::size_t first, std::size_t count, double* u)>;
 Array<double> wave_moments(const Context& context, const WaveBasis& basis, std::size_t rows,
                            const WaveSource& read);
+Array<double> wave_moments_on_device(const Context& context, const WaveBasis& basis, std::size_t rows,
+                                     const WaveSource& read);
 
 /// A(t) c = b(t) from the moments (docs/method.md, section 11.1).
 class WaveSystem {
@@ -40,21 +46,30 @@ class WaveSystem {
     std::vector<double> scaling() const;
     /// The moments at time t: each times exp(-|frequency|^2 t).
     Array<double> noised(const Array<double>& moments, double t) const;
+    /// Of two functions of a coordinate, functions x functions.
+    const std::vector<kernels::WaveProduct>& products() const { return products_; }
+    /// Of each function of a coordinate: exp(-frequency^2 t).
+    std::vector<double> decays(double t) const;
     /// Lower triangle of A and b from moments at one time.
     void assemble(const Array<double>& noised, Array<double>& a, std::vector<double>& b) const;
+    std::vector<double> right_side(const Array<double>& noised) const; ///< b
+    /// Solves A(t) c = b(t) at each of the times, on the context's device: coefficients.row(m) where
+    /// status[m].solved. The same matrices on both, to the last bit. Reports progress as "solve"; throws
+    /// Interrupted.
+    std::vector<SolveStatus> solve(const Context& context, const Array<double>& moments,
+                                   std::span<const double> times, double ridge,
+                                   Array<double>& coefficients) const;
 
   private:
-    /// f_a f_b = sum_e product[e] f_{index[e]} and f_a' f_b' = sum_e slope[e] f_{index[e]}.
-    struct Product {
-        std::size_t index[2];
-        double product[2], slope[2];
-    };
-    Product product(int a, int b) const;
-    template <int DIMENSION> double entry(const double* moments, const int* k, const int* l) const;
+    std::vector<SolveStatus> solve_on_device(const Context& context, const Array<double>& moments,
+                                             std::span<const double> times, double ridge,
+                                             Array<double>& coefficients) const;
+    kernels::WaveProduct product(int a, int b) const;
+    template <int DIMENSION> void fill(const Array<double>& noised, Array<double>& a) const;
 
     const WaveBasis& basis_;
     std::size_t width_; ///< of the table of moments, along one coordinate
-    std::vector<Product> products_;
+    std::vector<kernels::WaveProduct> products_;
     std::vector<std::size_t> place_; ///< of each term in the table
 };
 
@@ -75,6 +90,8 @@ template <class T> class WaveField {
     const kernels::WaveKernels<T>* kernels_;
 };
 
+template <class T> class DeviceWaves; // device_waves.h
+
 /// Draws tiles of particles of a model whose diffusion is `waves`.
 class WaveSampler {
   public:
@@ -87,6 +104,9 @@ class WaveSampler {
     void flow(float* u, double* log_q, float* space) const;
     void diffuse(std::uint64_t first, float* u, float* space) const;
 
+    void generate_on_device(std::size_t first, Array<float>& x, Array<double>& log_density,
+                            Progress& progress);
+
     const Context& context_;
     const Model& model_;
     const WaveBlock& block_;
@@ -95,9 +115,12 @@ class WaveSampler {
     std::size_t sites_;
     std::vector<double> times_;
     std::vector<kernels::WaveCoefficients<float>> coefficients_;
-    double log_uniform_ = 0; ///< log density of the uniform law, in the units of the data
+    double log_uniform_ = 0;                     ///< log density of the uniform law, in the units of the data
+    std::shared_ptr<DeviceWaves<float>> device_; ///< shared: its destructor exists in builds with CUDA only
 };
 
+/// log density of the uniform law on the box or torus, in the units of the data.
+double log_uniform(const Model& model);
 /// log q of rows of the modelled columns; -inf outside the box. Torus: any x, of its period.
 std::vector<double> wave_density(const Context& context, const Model& model, std::size_t count,
                                  const double* x, int steps);

@@ -1,5 +1,4 @@
 // waves_simd.cpp - the host loops of waves.h for one SIMD level.
-#include "elementary.h"
 #include "functions_simd.h"
 #include "waves.h"
 
@@ -10,12 +9,7 @@ namespace {
 /// f[n][particle] and slope[n][particle] of one coordinate.
 template <class T> void evaluate_waves(bool periodic, int functions, const T* u, T* f, T* slope) {
     T first_cos[kScoreTile], first_sin[kScoreTile];
-    for (int p = 0; p < kScoreTile; ++p) {
-        const double turns = static_cast<double>(u[p]) * 0.15915494309189533577;
-        double sine, cosine;
-        sincos_turns(turns - std::floor(turns), sine, cosine);
-        first_cos[p] = static_cast<T>(cosine), first_sin[p] = static_cast<T>(sine);
-    }
+    for (int p = 0; p < kScoreTile; ++p) first_wave(u[p], first_cos[p], first_sin[p]);
     for (int p = 0; p < kScoreTile; p += kLanes<T>) {
         const Vector<T> c1 = load(first_cos + p), s1 = load(first_sin + p);
         Vector<T> c = c1, s = s1;

@@ -42,6 +42,12 @@ template <class A, class B> bool same_bytes(const A& a, const B& b) {
            (a.size() == 0 || std::memcmp(a.data(), b.data(), a.size() * sizeof a.data()[0]) == 0);
 }
 
+inline Array<double> matrix(size_t rows, const std::vector<double>& values) {
+    Array<double> a(rows, values.size() / rows);
+    std::copy(values.begin(), values.end(), a.begin());
+    return a;
+}
+
 /// Correlated, skewed, bimodal rows: neighbours share a sign and a noise; inside the boxes below.
 inline Array<double> rows(size_t count, size_t sites, unsigned seed, double spread = 0.45) {
     std::mt19937_64 engine(seed);

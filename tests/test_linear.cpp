@@ -12,16 +12,10 @@
 namespace dynkin {
 namespace {
 
-using std::size_t;
+using cases::matrix, std::size_t;
 
 /// Scores and log densities of normal laws: condition numbers of some ten, and the moments' exponential.
 constexpr double exact = 1e-9;
-
-Array<double> matrix(size_t rows, const std::vector<double>& values) {
-    Array<double> a(rows, values.size() / rows);
-    std::copy(values.begin(), values.end(), a.begin());
-    return a;
-}
 
 LinearProcess whirl() {
     return {matrix(3, {-1, 2, 0.3, -1.5, -0.8, 0.2, 0.1, -0.4, -0.6}),

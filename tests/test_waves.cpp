@@ -5,51 +5,15 @@
 #include "engine/sampler.h"
 #include "engine/score.h"
 #include "engine/waves.h"
-#include "tolerance.h"
-#include <numbers>
+#include "wave_cases.h"
 
 namespace dynkin {
 namespace {
 
-using kernels::kScoreTile;
+using cases::points, kernels::kScoreTile, oracle::wave, oracle::wave_slope, oracle::frequency_square,
+    oracle::term, oracle::term_slope;
 using std::numbers::pi, std::size_t;
 
-// Oracles -------------------------------------------------------------------------------------------------
-
-/// f_n and f_n' of one coordinate, by the library's cosine.
-double wave(bool periodic, int n, double u) {
-    const int m = periodic ? (n + 1) / 2 : n;
-    return periodic && n > 0 && n % 2 == 0 ? std::sin(m * u) : std::cos(m * u);
-}
-double wave_slope(bool periodic, int n, double u) {
-    const int m = periodic ? (n + 1) / 2 : n;
-    return periodic && n > 0 && n % 2 == 0 ? m * std::cos(m * u) : -m * std::sin(m * u);
-}
-double frequency_square(bool periodic, const int* k, size_t d) {
-    double sum = 0;
-    for (size_t j = 0; j < d; ++j) sum += std::pow(periodic ? (k[j] + 1) / 2 : k[j], 2);
-    return sum;
-}
-double term(bool periodic, const int* k, const double* u, size_t d) {
-    double product = 1;
-    for (size_t j = 0; j < d; ++j) product *= wave(periodic, k[j], u[j]);
-    return product;
-}
-double term_slope(bool periodic, const int* k, const double* u, size_t d, size_t i) {
-    double product = 1;
-    for (size_t j = 0; j < d; ++j)
-        product *= j == i ? wave_slope(periodic, k[j], u[j]) : wave(periodic, k[j], u[j]);
-    return product;
-}
-
-Array<double> points(size_t rows, size_t d, unsigned seed, double side) {
-    std::mt19937_64 engine(seed);
-    std::uniform_real_distribution<double> uniform(0, 1);
-    Array<double> u(rows, d);
-    for (size_t n = 0; n < rows; ++n)
-        for (size_t j = 0; j < d; ++j) u(n, j) = side * std::pow(uniform(engine), j + 1); // not uniform
-    return u;
-}
 Array<double> moments_of(const WaveBasis& basis, const Array<double>& u, int threads = 2) {
     return wave_moments(
         cases::context(threads), basis, u.rows(),
@@ -63,10 +27,7 @@ double system_tolerance(const WaveBasis& basis) {
     return tolerance::few_operations(radius * radius * 2 * radius * 6);
 }
 
-struct Case {
-    bool periodic;
-    int dimension, radius;
-};
+using Case = cases::WaveCase;
 class Waves : public ::testing::TestWithParam<Case> {};
 
 // Systems -------------------------------------------------------------------------------------------------

@@ -129,6 +129,56 @@ TEST_P(OnBothDevices, ThePipelineAgrees) {
     }
 }
 
+/// Fit to weigh of eight Gaussians by each process on both devices: the same model to rounding (a linear
+/// process: the same numbers), and from one model the same samples, scores and densities to what float32 and
+/// 24 to 48 steps make of it.
+class ProcessesOnBothDevices : public OnEmulator, public ::testing::WithParamInterface<const char*> {};
+
+TEST_P(ProcessesOnBothDevices, ThePipelineAgrees) {
+    const std::string target = path("target.toml"), train = path("train.npy"), process = GetParam();
+    write_bytes(target, "[target]\nkind = \"eight_gaussians\"\n");
+    succeed({"draw", target, "-n", "2000", "-o", train, "--quiet"});
+    Arguments flags = {"--process", process};
+    if (process == "linear") {
+        write_bytes(path("p.toml"),
+                    "[process]\ndrift = [[-1.0, 0.5], [-0.8, -0.7]]\nnoise = [[1.0, 0.0], [0.3, 1]]\n");
+        flags.insert(flags.end(), {"--drift", path("p.toml"), "--noise", path("p.toml")});
+    } else if (process != "ve")
+        flags.insert(flags.end(), {"--radius", "6", "--time-nodes", "12"});
+    if (process == "torus") flags.insert(flags.end(), {"--box", "-5:5"});
+    const bool exact = process == "linear";
+    nlohmann::json fits[2];
+    for (const bool device : {false, true}) {
+        const std::string name = device ? "cuda" : "cpu";
+        const auto on = [&](Arguments arguments) {
+            arguments.insert(arguments.end(), {"--quiet", "--json", "--device", name});
+            const auto figures = nlohmann::json::parse(succeed(arguments, emulated()).out);
+            EXPECT_EQ(figures.at("device") == "cpu", !device);
+            return figures;
+        };
+        Arguments fit = {"fit", train, "-o", path(name)};
+        fit.insert(fit.end(), flags.begin(), flags.end());
+        fits[device] = on(fit);
+        const std::string model = path("cpu"), steps = exact ? "24" : "48";
+        on({"sample", model, "-n", "300", "-o", path(name + "ode"), "--method", "ode", "--steps", steps,
+            "--log-density", path(name + "q")});
+        on({"sample", model, "-n", "300", "-o", path(name + "sde"), "--steps", steps});
+        on({"density", model, path("cpuode"), "-o", path(name + "density"), "--steps", steps});
+        on({"score", model, path("cpuode"), "-t", "0.1", "-o", path(name + "score")});
+    }
+    const double condition = fits[0].value("condition", 0.0);
+    EXPECT_EQ(fits[1].at("ridge"), fits[0].at("ridge"));
+    EXPECT_NEAR(fits[1].value("condition", 0.0), condition, 1e-4 * condition);
+    EXPECT_LE(difference(path("cpuode"), path("cudaode")), exact ? 0 : 1e-3);
+    EXPECT_LE(difference(path("cpusde"), path("cudasde")), exact ? 0 : 1e-3);
+    EXPECT_LE(difference(path("cpuq"), path("cudaq")), exact ? 0 : 1e-3);
+    EXPECT_LE(difference(path("cpudensity"), path("cudadensity")), exact ? 0 : 1e-7);
+    EXPECT_LE(difference(path("cpuscore"), path("cudascore")), exact ? 0 : 1e-7);
+    both({"weigh", path("cpuode"), "--log-density", path("cpuq"), "--target", target, "-o", path("w.npy")},
+         {path("w.npy")});
+}
+INSTANTIATE_TEST_SUITE_P(Process, ProcessesOnBothDevices, ::testing::Values("box", "torus", "ve", "linear"));
+
 /// Sums of squares of numbers of order 1 over 400 rows, in another order.
 TEST_F(OnEmulator, SecondMomentsAgree) {
     const std::string target = chain_target(8), x = path("x.npy");
