@@ -8,6 +8,7 @@
 #include "engine/progress.h"
 #include "engine/target.h"
 #include "engine/transfer_matrix.h"
+#include "observe.h"
 #include "run_state.h"
 #include <algorithm>
 #include <cmath>
@@ -224,11 +225,22 @@ int unconverged(const Options& o, const McmcReport& report) {
     return o.allow_unconverged ? 0 : static_cast<int>(ErrorKind::numerical);
 }
 
+/// From the file, which a pipe or /dev/null is not.
+void put_observables(const Context& context, const Options& o, const Target& target,
+                     const std::vector<Polynomial>& polynomials, std::size_t chains, Result& result) {
+    if (!std::filesystem::is_regular_file(o.output)) return;
+    result.stage("observables");
+    const auto observables = observables_json(
+        observe_file(context, SampleFile(o.output), target.lattice(), polynomials, {}, chains, false));
+    if (!observables.empty()) result["observables"] = observables;
+}
+
 int run(const Options& o) {
     require(o.samples >= 1, ErrorKind::usage, "-n: expected at least 1 sample, got 0");
     require_distinct(o.output, {o.target, o.model, o.start});
     require_writable(o.output);
     const Target target = read_target(o.target);
+    const std::vector<Polynomial> polynomials = read_observables(o.target, target);
     const std::string sampler = sampler_of(o, target);
     const Context context =
         make_context(o.common, sampler == "direct" ? Runs::on_cpu : Runs::on_cpu_or_device);
@@ -263,6 +275,7 @@ int run(const Options& o) {
     Checkpoint(checkpoint).remove();
     configuration["target-file"] = o.target;
     write_configuration(o.output, configuration);
+    put_observables(context, o, target, polynomials, report.chains, result);
     result.print();
     return unconverged(o, report);
 }
@@ -273,6 +286,8 @@ chains (hmc), or on replicas at several temperatures that exchange states (tempe
 model: chains that redraw whole tiles of a lattice from a model's conditionals (fit --tile), with a Metropolis test each;
 heatbath: single sites of a lattice. Neither depends on how good the model is, but for its speed.
 Lattices of one axis can be drawn exactly, by transfer matrix, with log Z (exact).
+Observables of lattices, and of the table [observables] of the target's file (docs/formats.md), come with errors that
+count their autocorrelation: tau is the integrated time 1/2 + sum rho(t) in kept states of a chain, 1/2 when independent.
 0 means chosen: chains near N/100, thinning 1.5 autocorrelation times. Rows come chain after chain for each kept state.
 Exit code 4 when R-hat is above 1.05; the samples are kept.
 

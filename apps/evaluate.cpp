@@ -5,6 +5,7 @@
 #include "engine/npy.h"
 #include "engine/progress.h"
 #include "engine/target.h"
+#include "observe.h"
 #include <algorithm>
 #include <cmath>
 #include <fmt/format.h>
@@ -152,6 +153,15 @@ void put_entropy_gap(Result& result, const Context& context, const Options& opti
     result["entropy_gap_left_out"] = n - static_cast<std::size_t>(count);
 }
 
+void put_observables(Result& result, const Context& context, const Target& target,
+                     const std::vector<Polynomial>& polynomials, const Samples& samples,
+                     const Array<double>& reference) {
+    const auto observables =
+        observables_json(observe(context, samples.rows, samples.weight, target.lattice(), polynomials),
+                         observe(context, reference, {}, target.lattice(), polynomials));
+    if (!observables.empty()) result["observables"] = observables;
+}
+
 int run(const Options& options) {
     const Context context = make_context(options.common, Runs::on_cpu_or_device);
     Result result("evaluate", options.common, context);
@@ -159,6 +169,8 @@ int run(const Options& options) {
     const SampleFile reference_file(options.reference), samples_file(options.samples);
     check_dimension(options.samples, samples_file.cols(), reference_file.cols(), options.reference);
     const std::optional<Target> target = target_of(options, reference_file.cols());
+    const std::vector<Polynomial> polynomials =
+        target ? read_observables(options.target, *target) : std::vector<Polynomial>{};
     check_rows(options.reference, reference_file.rows());
     check_rows(options.samples, samples_file.rows());
     const Samples samples = read_samples(context, options, samples_file);
@@ -173,6 +185,10 @@ int run(const Options& options) {
     result["dimension"] = reference.cols();
     put_figures(result, measured, target && target->has_energy());
     if (!options.log_density.empty()) put_entropy_gap(result, context, options, *target, reference);
+    if (target) {
+        result.stage("observables");
+        put_observables(result, context, *target, polynomials, samples, reference);
+    }
     result.print();
     return 0;
 }
@@ -185,6 +201,8 @@ const char* const footer = R"(Figures (0 for equal laws but for noise; energy_st
   energy_mean_error    difference of the mean energies in standard deviations of the reference (with --target)
   energy_std_ratio     ratio of the standard deviations of the energy (with --target)
   entropy_gap          mean of log p - log q over the reference, nats (with --log-density; laws of known density)
+Observables of lattices, and of the table [observables] of the target's file (docs/formats.md), stand beside those of
+the reference; deviation is their difference in joint standard errors of independent rows.
 The floor is the same figure between two random halves of the reference, so at half its size.
 
 Example:
