@@ -77,21 +77,7 @@ Observables::Observables(size_t dimension, const Lattice* lattice, std::vector<P
     require(rows >= 1 && dimension >= 1, ErrorKind::usage, "Observables: expected at least one row");
     require(!lattice || lattice->sites() == dimension, ErrorKind::usage,
             "Observables: expected rows of as many numbers as the lattice has sites");
-    if (lattice) {
-        periodic_ = lattice->boundary == Boundary::periodic;
-        side_ = *std::max_element(lattice->shape.begin(), lattice->shape.end());
-        distances_ = std::min(periodic_ ? side_ / 2 + 1 : side_, most_distances);
-        size_t stride = dimension;
-        for (const size_t n : lattice->shape) {
-            stride /= n;
-            if (n == side_) strides_.push_back(stride);
-        }
-        for (size_t j = 0; j < side_; ++j) {
-            const double angle = 2 * std::numbers::pi * static_cast<double>(j) / static_cast<double>(side_);
-            cosine_.push_back(std::cos(angle)), sine_.push_back(std::sin(angle));
-        }
-        count_ = pairs + distances_;
-    }
+    if (lattice) set_lattice(*lattice);
     for (const Polynomial& p : polynomials_)
         for (const Polynomial::Term& term : p.terms) top_power_ = std::max(top_power_, term.each);
     count_ += polynomials_.size();
@@ -107,54 +93,73 @@ Observables::Observables(size_t dimension, const Lattice* lattice, std::vector<P
     weight_.assign(sums_.rows(), 0.0);
 }
 
-/// The means' terms of one row.
-void Observables::measure(const double* x, double* out) const {
-    const auto d = static_cast<double>(dimension_);
-    double mean = 0;
-    for (size_t i = 0; i < dimension_; ++i) mean += x[i];
-    mean /= d;
-    if (!strides_.empty()) {
-        out[m] = mean, out[absolute] = std::abs(mean), out[square] = mean * mean;
-        out[fourth] = out[square] * out[square];
-        std::fill_n(out + structure, count_ - structure, 0.0);
-        std::vector<double> slice(side_);
-        for (const size_t stride : strides_) {
-            const size_t line = side_ * stride;
-            std::fill(slice.begin(), slice.end(), 0.0);
-            for (size_t first = 0; first < dimension_; first += line) {
-                const double* at = x + first;
-                for (size_t j = 0; j < side_; ++j)
-                    slice[j] = std::accumulate(at + j * stride, at + (j + 1) * stride, slice[j]);
-                for (size_t r = 0; r < distances_; ++r) {
-                    double sum = product_sum(at, at + r * stride, line - r * stride);
-                    if (periodic_) sum += product_sum(at, at + line - r * stride, r * stride);
-                    const double share =
-                        periodic_ ? 1 : static_cast<double>(side_ - r) / static_cast<double>(side_);
-                    out[pairs + r] += sum / (d * share * static_cast<double>(strides_.size()));
-                }
-            }
-            const double c = product_sum(slice.data(), cosine_.data(), side_),
-                         s = product_sum(slice.data(), sine_.data(), side_);
-            out[structure] += (c * c + s * s) / (d * static_cast<double>(strides_.size()));
+void Observables::set_lattice(const Lattice& lattice) {
+    periodic_ = lattice.boundary == Boundary::periodic;
+    side_ = *std::max_element(lattice.shape.begin(), lattice.shape.end());
+    distances_ = std::min(periodic_ ? side_ / 2 + 1 : side_, most_distances);
+    size_t stride = dimension_;
+    for (const size_t n : lattice.shape) {
+        stride /= n;
+        if (n == side_) strides_.push_back(stride);
+    }
+    for (size_t j = 0; j < side_; ++j) {
+        const double angle = 2 * std::numbers::pi * static_cast<double>(j) / static_cast<double>(side_);
+        cosine_.push_back(std::cos(angle)), sine_.push_back(std::sin(angle));
+    }
+    count_ = pairs + distances_;
+}
+
+/// Adds what one of the longest axes has: pair products and the wave of length `side`.
+void Observables::measure_axis(const double* x, size_t stride, double* out) const {
+    const size_t line = side_ * stride;
+    const double share = 1 / (static_cast<double>(dimension_) * static_cast<double>(strides_.size()));
+    std::vector<double> slice(side_);
+    for (const double* at = x; at < x + dimension_; at += line) {
+        for (size_t j = 0; j < side_; ++j)
+            slice[j] = std::accumulate(at + j * stride, at + (j + 1) * stride, slice[j]);
+        for (size_t r = 0; r < distances_; ++r) {
+            double sum = product_sum(at, at + r * stride, line - r * stride), present = 1; // of the pairs
+            if (periodic_)
+                sum += product_sum(at, at + line - r * stride, r * stride);
+            else
+                present = static_cast<double>(side_ - r) / static_cast<double>(side_);
+            out[pairs + r] += sum / present * share;
         }
     }
-    std::vector<double> power(static_cast<size_t>(top_power_) + 1, 0.0);
-    power[0] = 1;
+    const double c = product_sum(slice.data(), cosine_.data(), side_),
+                 s = product_sum(slice.data(), sine_.data(), side_);
+    out[structure] += (c * c + s * s) * share;
+}
+
+void Observables::measure_polynomials(const double* x, double mean, double* out) const {
+    std::vector<double> power(static_cast<size_t>(top_power_) + 1, 0.0); // means of x_i^p
     for (size_t i = 0; i < dimension_; ++i) {
-        double p = x[i];
-        for (int k = 1; k <= top_power_; ++k, p *= x[i]) power[static_cast<size_t>(k)] += p / d;
+        double p = 1;
+        for (double& sum : power) sum += p, p *= x[i];
     }
-    double* value = out + count_ - polynomials_.size();
+    for (double& sum : power) sum /= static_cast<double>(dimension_);
     for (const Polynomial& p : polynomials_) {
-        *value = 0;
+        double value = 0;
         for (const Polynomial::Term& term : p.terms) {
             double product =
                 term.coefficient * power[static_cast<size_t>(term.each)] * whole_power(mean, term.mean);
             for (const auto& [site, degree] : term.sites) product *= whole_power(x[site], degree);
-            *value += product;
+            value += product;
         }
-        ++value;
+        *out++ = value;
     }
+}
+
+/// The means' terms of one row.
+void Observables::measure(const double* x, double* out) const {
+    const double mean = std::accumulate(x, x + dimension_, 0.0) / static_cast<double>(dimension_);
+    if (!strides_.empty()) {
+        out[m] = mean, out[absolute] = std::abs(mean), out[square] = mean * mean;
+        out[fourth] = out[square] * out[square];
+        std::fill_n(out + structure, distances_ + pairs - structure, 0.0);
+        for (const size_t stride : strides_) measure_axis(x, stride, out);
+    }
+    if (!polynomials_.empty()) measure_polynomials(x, mean, out + count_ - polynomials_.size());
 }
 
 void Observables::take(const double* values, double weight) {

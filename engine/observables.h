@@ -109,7 +109,10 @@ class Observables {
         std::size_t mean;
         double derivative;
     };
+    void set_lattice(const Lattice& lattice);
     void measure(const double* x, double* out) const;
+    void measure_axis(const double* x, std::size_t stride, double* out) const;
+    void measure_polynomials(const double* x, double mean, double* out) const;
     void take(const double* values, double weight);
     std::vector<double> means() const;
     Estimate estimate(double value, const std::vector<Part>& parts) const;
