@@ -110,5 +110,7 @@ Command score_command(CLI::App& parent);
 Command density_command(CLI::App& parent);
 Command info_command(CLI::App& parent);
 Command bench_command(CLI::App& parent);
+Command man_command(CLI::App& parent);
+Command completion_command(CLI::App& parent);
 
 } // namespace dynkin::app

@@ -95,8 +95,9 @@ int run(int argc, char** argv) {
     program.option_defaults()->always_capture_default();
     program.require_subcommand(1);
     std::vector<Command> commands;
-    for (const auto make : {draw_command, fit_command, sample_command, weigh_command, evaluate_command,
-                            score_command, density_command, info_command, bench_command})
+    for (const auto make :
+         {draw_command, fit_command, sample_command, weigh_command, evaluate_command, score_command,
+          density_command, info_command, bench_command, man_command, completion_command})
         commands.push_back(make(program));
     for (const Command& command : commands) require_plain_numbers(*command.app);
     try {

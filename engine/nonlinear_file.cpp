@@ -15,9 +15,9 @@ constexpr const char* format = "dynkin-nonlinear";
 
 std::vector<double> flat(const Array<double>& a) { return {a.begin(), a.end()}; }
 
-class Reader {
+class NonlinearReader {
   public:
-    explicit Reader(const TensorFile& file) : file_(file) {}
+    explicit NonlinearReader(const TensorFile& file) : file_(file) {}
     void check(bool condition, const std::string& what) const {
         if (!condition)
             throw Error(ErrorKind::input, file_.source + ": not a consistent nonlinear model: " + what);
@@ -46,7 +46,7 @@ class Reader {
     const TensorFile& file_;
 };
 
-void read_nodes(const Reader& reader, NonlinearModel& model, const TensorFile& file) {
+void read_nodes(const NonlinearReader& reader, NonlinearModel& model, const TensorFile& file) {
     const size_t d = model.process.dimension(), terms = model.basis.terms();
     const auto times = reader.numbers("node_time"), gaps = reader.numbers("node_gap", times.size());
     const auto solves = reader.numbers("node_solve", 2 * times.size());
@@ -124,7 +124,7 @@ void write_nonlinear_model(const std::filesystem::path& path, const NonlinearMod
 
 NonlinearModel read_nonlinear_model(const std::filesystem::path& path) {
     const TensorFile file = read_tensor_file(path, format);
-    const Reader reader(file);
+    const NonlinearReader reader(file);
     NonlinearModel model;
     model.configuration = file.text("configuration");
     model.process = drift_from_json(file.text("drift"), file.source);

@@ -43,6 +43,8 @@ std::filesystem::path temporary_folder() {
     std::vector<char*> argv{const_cast<char*>("dynkin")};
     for (const auto& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
     argv.push_back(nullptr);
+    // Sanitized, the program always holds the emulated device; users' has none.
+    if (conditions.program.empty()) setenv("DYNKIN_EMULATOR_DEVICES", "0", 1);
     execv(conditions.program.empty() ? DYNKIN_PROGRAM : conditions.program.c_str(), argv.data());
     _exit(127);
 }

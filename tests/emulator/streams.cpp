@@ -117,6 +117,7 @@ Settings settings_from_environment() {
     if (order == "random") s.order = Order::random;
     if (schedule == "at_once") s.schedule = Schedule::at_once;
     if (schedule == "others_first") s.schedule = Schedule::others_first;
+    if (value("DYNKIN_EMULATOR_DEVICES") == "0") s.devices = 0;
     s.digest = !value("DYNKIN_EMULATOR_DIGEST").empty();
     return s;
 }
