@@ -16,12 +16,14 @@ namespace {
 
 using std::size_t;
 
-constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
-constexpr size_t most_distances = 129, budget = size_t{1} << 23; // numbers in bins
-constexpr size_t tile = 64;                                      // rows a job
+constexpr double no_number = std::numeric_limits<double>::quiet_NaN();
+constexpr size_t most_distances = 129, most_numbers = size_t{1} << 23; // numbers in bins
+constexpr size_t job_rows = 64;                                        // rows a job
 
 /// Where the means of a lattice stand.
-enum Mean : size_t { m, absolute, square, fourth, structure, pairs };
+namespace at {
+enum : size_t { mean, absolute, square, fourth, structure, pairs };
+}
 
 double whole_power(double x, int p) {
     double result = 1;
@@ -49,7 +51,7 @@ Autocorrelation integrated_autocorrelation(std::span<const double> values, size_
     Autocovariance covariance(std::move(centred), chains, length);
     Autocorrelation result;
     result.variance = covariance(0);
-    if (!(result.variance > 0)) return {not_a_number, not_a_number, 0, result.variance};
+    if (!(result.variance > 0)) return {no_number, no_number, 0, result.variance};
     double tau = 0.5;
     size_t window = 0;
     do {
@@ -84,8 +86,8 @@ Observables::Observables(size_t dimension, const Lattice* lattice, std::vector<P
     if (count_ == 0) return;
     const size_t streams = std::max<size_t>(chains_, 1), length = (rows + streams - 1) / streams;
     const auto bins_of = [&](size_t rows_each) { return (length + rows_each - 1) / rows_each * streams; };
-    if (bins_of(1) * count_ > budget) { // with the first row of each bin, twice the numbers
-        bin_ = (2 * length * streams * count_ + budget - 1) / budget;
+    if (bins_of(1) * count_ > most_numbers) { // with the first row of each bin, twice the numbers
+        bin_ = (2 * length * streams * count_ + most_numbers - 1) / most_numbers;
         bin_ = std::min(bin_, std::max<size_t>(length / 4, 1));
         first_ = Array<double>(bins_of(bin_), count_);
     }
@@ -106,7 +108,7 @@ void Observables::set_lattice(const Lattice& lattice) {
         const double angle = 2 * std::numbers::pi * static_cast<double>(j) / static_cast<double>(side_);
         cosine_.push_back(std::cos(angle)), sine_.push_back(std::sin(angle));
     }
-    count_ = pairs + distances_;
+    count_ = at::pairs + distances_;
 }
 
 /// Adds what one of the longest axes has: pair products and the wave of length `side`.
@@ -114,21 +116,22 @@ void Observables::measure_axis(const double* x, size_t stride, double* out) cons
     const size_t line = side_ * stride;
     const double share = 1 / (static_cast<double>(dimension_) * static_cast<double>(strides_.size()));
     std::vector<double> slice(side_);
-    for (const double* at = x; at < x + dimension_; at += line) {
+    for (const double* first = x; first < x + dimension_; first += line) {
         for (size_t j = 0; j < side_; ++j)
-            slice[j] = std::accumulate(at + j * stride, at + (j + 1) * stride, slice[j]);
+            slice[j] = std::accumulate(first + j * stride, first + (j + 1) * stride, slice[j]);
         for (size_t r = 0; r < distances_; ++r) {
-            double sum = product_sum(at, at + r * stride, line - r * stride), present = 1; // of the pairs
+            double sum = product_sum(first, first + r * stride, line - r * stride),
+                   present = 1; // of the pairs
             if (periodic_)
-                sum += product_sum(at, at + line - r * stride, r * stride);
+                sum += product_sum(first, first + line - r * stride, r * stride);
             else
                 present = static_cast<double>(side_ - r) / static_cast<double>(side_);
-            out[pairs + r] += sum / present * share;
+            out[at::pairs + r] += sum / present * share;
         }
     }
     const double c = product_sum(slice.data(), cosine_.data(), side_),
                  s = product_sum(slice.data(), sine_.data(), side_);
-    out[structure] += (c * c + s * s) * share;
+    out[at::structure] += (c * c + s * s) * share;
 }
 
 void Observables::measure_polynomials(const double* x, double mean, double* out) const {
@@ -154,9 +157,9 @@ void Observables::measure_polynomials(const double* x, double mean, double* out)
 void Observables::measure(const double* x, double* out) const {
     const double mean = std::accumulate(x, x + dimension_, 0.0) / static_cast<double>(dimension_);
     if (!strides_.empty()) {
-        out[m] = mean, out[absolute] = std::abs(mean), out[square] = mean * mean;
-        out[fourth] = out[square] * out[square];
-        std::fill_n(out + structure, distances_ + pairs - structure, 0.0);
+        out[at::mean] = mean, out[at::absolute] = std::abs(mean), out[at::square] = mean * mean;
+        out[at::fourth] = out[at::square] * out[at::square];
+        std::fill_n(out + at::structure, distances_ + at::pairs - at::structure, 0.0);
         for (const size_t stride : strides_) measure_axis(x, stride, out);
     }
     if (!polynomials_.empty()) measure_polynomials(x, mean, out + count_ - polynomials_.size());
@@ -175,12 +178,12 @@ void Observables::add(const Context& context, size_t count, const double* x, con
     require(count <= rows_ - next_, ErrorKind::usage, "Observables: more rows than announced");
     require(!weight || chains_ == 0, ErrorKind::usage, "Observables: weights are for independent rows");
     if (count_ == 0) return;
-    const size_t block = std::min(count, size_t{64} * tile);
+    const size_t block = std::min(count, size_t{64} * job_rows);
     Array<double> values(block, count_);
     for (size_t first = 0; first < count; first += block) {
         const size_t taken = std::min(block, count - first);
-        parallel_for(context.threads(), (taken + tile - 1) / tile, [&](size_t job, size_t) {
-            for (size_t n = job * tile; n < std::min(taken, (job + 1) * tile); ++n)
+        parallel_for(context.threads(), (taken + job_rows - 1) / job_rows, [&](size_t job, size_t) {
+            for (size_t n = job * job_rows; n < std::min(taken, (job + 1) * job_rows); ++n)
                 if (!weight || weight[first + n] != 0) measure(x + (first + n) * dimension_, values.row(n));
         });
         for (size_t n = 0; n < taken; ++n) take(values.row(n), weight ? weight[first + n] : 1.0);
@@ -251,22 +254,26 @@ void Observables::put_lattice(const std::vector<double>& mean, ObservableReport&
     const auto put = [&](const char* name, double value, const std::vector<Part>& parts) {
         report.named.push_back({name, estimate(value, parts)});
     };
-    put("magnetisation", mean[m], {{m, 1}});
-    put("magnetisation_absolute", mean[absolute], {{absolute, 1}});
-    const double chi = d * (mean[square] - mean[m] * mean[m]), slope = -2 * d * mean[m];
-    put("susceptibility", chi, {{square, d}, {m, slope}});
-    const double squared = mean[square] * mean[square];
-    put("binder_cumulant", 1 - mean[fourth] / (3 * squared),
-        {{fourth, -1 / (3 * squared)}, {square, 2 * mean[fourth] / (3 * squared * mean[square])}});
+    put("magnetisation", mean[at::mean], {{at::mean, 1}});
+    put("magnetisation_absolute", mean[at::absolute], {{at::absolute, 1}});
+    const double chi = d * (mean[at::square] - mean[at::mean] * mean[at::mean]),
+                 slope = -2 * d * mean[at::mean];
+    put("susceptibility", chi, {{at::square, d}, {at::mean, slope}});
+    const double squared = mean[at::square] * mean[at::square];
+    put("binder_cumulant", 1 - mean[at::fourth] / (3 * squared),
+        {{at::fourth, -1 / (3 * squared)},
+         {at::square, 2 * mean[at::fourth] / (3 * squared * mean[at::square])}});
     const double half = std::sin(std::numbers::pi / static_cast<double>(side_)),
-                 factor = 1 / (4 * half * half), s = mean[structure],
-                 length = side_ > 1 ? std::sqrt((chi / s - 1) * factor) : not_a_number,
+                 factor = 1 / (4 * half * half), s = mean[at::structure],
+                 length = side_ > 1 ? std::sqrt((chi / s - 1) * factor) : no_number,
                  outer = factor / (2 * length);
     put("correlation_length", length,
-        {{square, outer * d / s}, {m, outer * slope / s}, {structure, -outer * chi / (s * s)}});
+        {{at::square, outer * d / s},
+         {at::mean, outer * slope / s},
+         {at::structure, -outer * chi / (s * s)}});
     for (size_t r = 0; r < distances_; ++r)
-        report.two_point.push_back(
-            estimate(mean[pairs + r] - mean[m] * mean[m], {{pairs + r, 1}, {m, -2 * mean[m]}}));
+        report.two_point.push_back(estimate(mean[at::pairs + r] - mean[at::mean] * mean[at::mean],
+                                            {{at::pairs + r, 1}, {at::mean, -2 * mean[at::mean]}}));
 }
 
 ObservableReport Observables::report() const {
@@ -276,8 +283,8 @@ ObservableReport Observables::report() const {
     const std::vector<double> mean = means();
     if (!strides_.empty()) put_lattice(mean, report);
     for (size_t p = 0; p < polynomials_.size(); ++p) {
-        const size_t at = count_ - polynomials_.size() + p;
-        report.named.push_back({polynomials_[p].name, estimate(mean[at], {{at, 1}})});
+        const size_t k = count_ - polynomials_.size() + p;
+        report.named.push_back({polynomials_[p].name, estimate(mean[k], {{k, 1}})});
     }
     return report;
 }

@@ -19,22 +19,22 @@ constexpr int top_degree = 16;
 constexpr size_t most_terms = 256, most_polynomials = 256, most_characters = 4096;
 constexpr int deepest = 32; // parentheses within one another
 
-constexpr size_t each = SIZE_MAX, mean = SIZE_MAX - 1; // variables beside the sites
+constexpr size_t every_site = SIZE_MAX, site_mean = SIZE_MAX - 1; // variables beside the sites
 
 /// Powers of variables in ascending order -> coefficient.
 using Monomial = std::map<size_t, int>;
-using Sum = std::map<Monomial, double>;
+using MonomialSum = std::map<Monomial, double>;
 
-class Parser {
+class FormulaParser {
   public:
-    Parser(const std::string& name, std::string_view formula, size_t dimension, const Lattice* lattice)
+    FormulaParser(const std::string& name, std::string_view formula, size_t dimension, const Lattice* lattice)
         : name_(name), text_(formula), dimension_(dimension) {
         if (lattice) shape_ = lattice->shape;
     }
 
-    Sum whole() {
+    MonomialSum whole() {
         if (text_.size() > most_characters) fail(fmt::format("at most {} characters", most_characters));
-        const Sum sum = expression();
+        const MonomialSum sum = expression();
         if (next() != 0) fail("an operator or the end");
         return sum;
     }
@@ -54,9 +54,9 @@ class Parser {
         return true;
     }
 
-    Sum expression() {
+    MonomialSum expression() {
         if (++depth_ > deepest) fail(fmt::format("at most {} parentheses within one another", deepest));
-        Sum sum;
+        MonomialSum sum;
         double sign = accept('-') ? -1 : (accept('+'), 1);
         while (true) {
             for (const auto& [monomial, coefficient] : term()) sum[monomial] += sign * coefficient;
@@ -71,8 +71,8 @@ class Parser {
         --depth_;
         return sum;
     }
-    Sum term() {
-        Sum product = factor();
+    MonomialSum term() {
+        MonomialSum product = factor();
         while (true) {
             const char c = next();
             if (c == '*') {
@@ -92,21 +92,21 @@ class Parser {
             }
         }
     }
-    Sum factor() {
-        const Sum base = primary();
+    MonomialSum factor() {
+        const MonomialSum base = primary();
         if (!accept('^')) return base;
-        Sum power{{Monomial{}, 1.0}};
+        MonomialSum power{{Monomial{}, 1.0}};
         for (int p = exponent(); p > 0; --p) power = times(power, base);
         return power;
     }
-    Sum primary() {
+    MonomialSum primary() {
         if (accept('(')) {
-            const Sum inner = expression();
+            const MonomialSum inner = expression();
             if (!accept(')')) fail("')'");
             return inner;
         }
-        if (accept('m')) return {{Monomial{{mean, 1}}, 1.0}};
-        if (accept('x')) return {{Monomial{{accept('[') ? site() : each, 1}}, 1.0}};
+        if (accept('m')) return {{Monomial{{site_mean, 1}}, 1.0}};
+        if (accept('x')) return {{Monomial{{accept('[') ? site() : every_site, 1}}, 1.0}};
         return {{Monomial{}, number()}};
     }
     double number() {
@@ -151,8 +151,8 @@ class Parser {
         if (!accept(']')) fail("']'");
         return result;
     }
-    Sum times(const Sum& a, const Sum& b) const {
-        Sum product;
+    MonomialSum times(const MonomialSum& a, const MonomialSum& b) const {
+        MonomialSum product;
         for (const auto& [left, x] : a)
             for (const auto& [right, y] : b) {
                 Monomial both = left;
@@ -166,7 +166,7 @@ class Parser {
         check(product);
         return product;
     }
-    void check(const Sum& sum) const {
+    void check(const MonomialSum& sum) const {
         if (sum.size() > most_terms) fail(fmt::format("at most {} terms", most_terms));
         for (const auto& entry : sum)
             if (!std::isfinite(entry.second)) fail("coefficients that are finite");
@@ -180,7 +180,7 @@ class Parser {
     int depth_ = 0;
 };
 
-bool plain(const std::string& name) {
+bool plain_name(const std::string& name) {
     return !name.empty() && name.size() <= 40 && std::all_of(name.begin(), name.end(), [](unsigned char c) {
         return (c < 128 && std::isalnum(c)) || c == '_' || c == '-';
     });
@@ -191,12 +191,12 @@ bool plain(const std::string& name) {
 Polynomial parse_polynomial(const std::string& name, std::string_view formula, size_t dimension,
                             const Lattice* lattice) {
     Polynomial result{name, {}};
-    for (const auto& [monomial, coefficient] : Parser(name, formula, dimension, lattice).whole()) {
+    for (const auto& [monomial, coefficient] : FormulaParser(name, formula, dimension, lattice).whole()) {
         Polynomial::Term term{coefficient, 0, 0, {}};
         for (const auto& [variable, power] : monomial)
-            if (variable == each)
+            if (variable == every_site)
                 term.each = power;
-            else if (variable == mean)
+            else if (variable == site_mean)
                 term.mean = power;
             else
                 term.sites.emplace_back(variable, power);
@@ -219,7 +219,7 @@ std::vector<Polynomial> parse_observables(std::string_view toml, const std::stri
         reader.fail_whole(fmt::format("expected at most {} of them, got {}", most_polynomials, table.size()));
     for (const auto& [key, node] : table) {
         const std::string name(key.str());
-        if (!plain(name))
+        if (!plain_name(name))
             reader.fail(node, excerpt(name), "expected a name of at most 40 letters, digits, _ and -");
         if (taken.contains(name)) reader.fail(node, name, "this observable is there already");
         const auto* formula = node.as_string();
