@@ -280,8 +280,8 @@ int run(const Options& o) {
     check_report(o, sampler);
     std::optional<ReportFolder> folder;
     if (!o.report.empty()) folder.emplace(o.report);
-    const Context context =
-        make_context(o.common, sampler == "direct" ? Runs::on_cpu : Runs::on_cpu_or_device);
+    const Context context = make_context(
+        o.common, sampler == "direct" || !target.has_device_energy() ? Runs::on_cpu : Runs::on_cpu_or_device);
     Result result("draw", o.common, context);
     result.stage("draw");
     nlohmann::ordered_json configuration = configuration_of(o, target, sampler);

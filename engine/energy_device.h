@@ -1,6 +1,7 @@
 // energy_device.h - a law's tables on the device, and energies of rows that lie on the host; private to
 // engine/. Defined in builds with CUDA only.
 #pragma once
+#include "error.h"
 #include "kernels/device.h"
 #include "kernels/energy.h"
 #include <cstddef>
@@ -22,6 +23,7 @@ class DeviceLaw {
     MixtureView copy(const MixtureView& host);
     DoubleWellView copy(const DoubleWellView& host) { return host; }
     ManyWellView copy(const ManyWellView& host) { return host; }
+    PluginView copy(const PluginView&) { throw Error(ErrorKind::usage, "energy: a plugin's is the host's"); }
     const double* numbers(const double* host, std::size_t count);
     const std::int32_t* places(const std::int32_t* host, std::size_t count);
 

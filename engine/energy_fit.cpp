@@ -401,7 +401,7 @@ void check(const Target& target, const EnergyFitOptions& options) {
 template <bool with_cuda> Model fit_on(const Context& context, const Target& target,
                                        const EnergyFitOptions& options, EnergyFitReport& report) {
     if constexpr (with_cuda)
-        if (context.device() == Device::cuda)
+        if (context.device() == Device::cuda && target.has_device_energy())
             return EnergyFitter<DeviceChains>(context, target, options, report).run();
     return EnergyFitter<McmcChains>(context, target, options, report).run();
 }

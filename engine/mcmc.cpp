@@ -476,7 +476,8 @@ void check(const Target& target, const McmcOptions& options) {
 template <bool with_cuda> McmcReport run_on(const Context& context, const Target& target,
                                             const McmcOptions& options, NpyWriter& output) {
     if constexpr (with_cuda)
-        if (context.device() == Device::cuda) return Run<DeviceChains>(context, target, options, output)();
+        if (context.device() == Device::cuda && target.has_device_energy())
+            return Run<DeviceChains>(context, target, options, output)();
     return Run<McmcChains>(context, target, options, output)();
 }
 

@@ -78,6 +78,10 @@ inline std::vector<Range> start_ranges(const ManyWellTarget& t) {
     for (std::size_t i = 1; i < t.dimension; i += 2) ranges[i] = {0, 3};
     return ranges;
 }
+inline std::vector<Range> start_ranges(const PluginTarget& t) {
+    return std::vector<Range>(t.dimension,
+                              {0.5 * (t.start_low + t.start_high), 0.5 * (t.start_high - t.start_low)});
+}
 inline std::vector<Range> start_ranges(const ToyTarget& t) {
     throw Error(ErrorKind::usage,
                 fmt::format("draw: {} has no energy, it can only be drawn directly", t.name));

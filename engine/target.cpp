@@ -138,11 +138,14 @@ std::size_t Target::dimension() const {
                    [](const GaussianMixtureTarget& t) { return t.components.at(0).mean.size(); },
                    [](const DoubleWellTarget& t) { return t.dimension; },
                    [](const ManyWellTarget& t) { return t.dimension; },
-                   [](const ToyTarget&) { return std::size_t{2}; }},
+                   [](const ToyTarget&) { return std::size_t{2}; },
+                   [](const PluginTarget& t) { return t.dimension; }},
         law);
 }
 
 bool Target::has_energy() const { return !std::holds_alternative<ToyTarget>(law); }
+
+bool Target::has_device_energy() const { return has_energy() && !std::holds_alternative<PluginTarget>(law); }
 
 bool Target::can_draw_directly() const {
     return std::holds_alternative<GaussianTarget>(law) ||
@@ -159,7 +162,8 @@ bool Target::even() const {
                                  [](const GaussianMixtureTarget& t) { return mixture_is_even(t); },
                                  [](const DoubleWellTarget& t) { return t.b == 0; },
                                  [](const ManyWellTarget& t) { return t.c == 0; },
-                                 [](const ToyTarget&) { return false; }},
+                                 [](const ToyTarget&) { return false; },
+                                 [](const PluginTarget&) { return false; }},
                       law);
 }
 
@@ -243,6 +247,10 @@ EnergyLaw::EnergyLaw(const Target& target)
                      [&](const ManyWellTarget& t) -> EnergyView {
                          return ManyWellView{t.dimension, t.a, t.b, t.c};
                      },
+                     [&](const PluginTarget& t) -> EnergyView {
+                         return PluginView{t.dimension, t.energy, t.parameters.data(), t.parameters.size(),
+                                           t.has_gradient};
+                     },
                      [&](const ToyTarget& t) -> EnergyView {
                          throw Error(ErrorKind::usage,
                                      fmt::format("energy: {} can only be drawn, it has no energy", t.name));
@@ -314,7 +322,7 @@ struct TargetEnergy::State {
 TargetEnergy::TargetEnergy(const Context& context, const Target& target)
     : state_(new State{context, EnergyLaw(target), nullptr}) {
     if constexpr (built_with_cuda)
-        if (context.device() == Device::cuda)
+        if (context.device() == Device::cuda && target.has_device_energy())
             state_->device = make_device_energy(context.device_state(), state_->law.view());
 }
 

@@ -65,8 +65,21 @@ struct ToyTarget {
     std::string name;
     double noise = 0.1; ///< moons only
 };
+/// U from a shared object of the user's (plugin.h); made by plugin_target(). Its energies are computed on the
+/// CPU.
+struct PluginTarget {
+    std::string library;
+    std::size_t dimension = 1;
+    std::vector<double> parameters;
+    double start_low = -3, start_high = 3; ///< chains start around this range of every coordinate
+    std::uint64_t content = 0;             ///< checksum of the file
+    bool has_gradient = false;
+    int (*energy)(const double*, std::size_t, std::size_t, std::size_t, const double*, double*,
+                  double*) = nullptr;
+    std::shared_ptr<void> handle; ///< keeps the library open
+};
 using TargetVariant = std::variant<LatticeTarget, GaussianTarget, GaussianMixtureTarget, DoubleWellTarget,
-                                   ManyWellTarget, ToyTarget>;
+                                   ManyWellTarget, ToyTarget, PluginTarget>;
 
 struct Target {
     TargetVariant law;
@@ -76,6 +89,7 @@ struct Target {
 
     std::size_t dimension() const;
     bool has_energy() const;                       ///< false for toys
+    bool has_device_energy() const;                ///< has one that a device can compute: not of a plugin
     bool can_draw_directly() const;                ///< Gaussians, mixtures, toys
     bool even() const;                             ///< U(-x) = U(x), known from the parameters
     const Lattice* lattice() const;                ///< nullptr when there is none
@@ -89,6 +103,10 @@ LatticeTarget ginzburg_landau(Lattice lattice, double lambda, double beta, doubl
 /// With the Cholesky factor. Throws Error(input) unless the covariance is d x d, symmetric (relative
 /// difference of entries <= 1e-12) and positive definite.
 GaussianTarget gaussian(std::vector<double> mean, Array<double> covariance);
+/// Opens the library and calls it once, at the centre of the start. Throws Error(io) when the file cannot be
+/// read, Error(input) when it is not a shared object with a dynkin_energy() that gives a finite number there.
+PluginTarget plugin_target(const std::filesystem::path& library, std::size_t dimension,
+                           std::vector<double> parameters = {}, double start_low = -3, double start_high = 3);
 /// Empty when exp(-U) can be normalised; otherwise why not ("highest power of site is odd", ...). A
 /// polynomial of degree 2 or less is judged by the eigenvalues 2 c_2 + J (lattice Laplacian).
 std::string unbounded_reason(const LatticeTarget& target);

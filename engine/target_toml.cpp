@@ -191,6 +191,27 @@ TargetVariant read_moons(Reader& reader, Json& json) {
     return ToyTarget{"moons", noise};
 }
 
+TargetVariant read_plugin(Reader& reader, Json& json) {
+    const toml::node& library = reader.need("library");
+    const auto* name = library.as_string();
+    if (!name || name->get().empty()) reader.fail_expected(library, "library", "the path of a shared object");
+    const std::size_t d = reader.count(reader.need("dimension"), "dimension", max_sites);
+    std::vector<double> parameters;
+    if (const toml::node* node = reader.find("parameters")) parameters = reader.numbers(*node, "parameters");
+    std::vector<double> start{-3, 3};
+    if (const toml::node* node = reader.find("start")) {
+        start = reader.numbers(*node, "start", 2);
+        if (!(start[0] < start[1])) reader.fail(*node, "start", "expected two numbers, the smaller first");
+    }
+    std::filesystem::path path(name->get());
+    if (path.is_relative()) path = std::filesystem::path(reader.source()).parent_path() / path;
+    PluginTarget target = plugin_target(path, d, parameters, start[0], start[1]);
+    json = {
+        {"kind", "plugin"}, {"library", name->get()},   {"content", fmt::format("{:016x}", target.content)},
+        {"dimension", d},   {"parameters", parameters}, {"start", start}};
+    return target;
+}
+
 template <const char* const& Name> TargetVariant read_toy(Reader&, Json& json) {
     json = {{"kind", Name}};
     return ToyTarget{Name, 0};
@@ -208,6 +229,7 @@ const std::map<std::string, Read>& kinds() {
                                                    {"gaussian_mixture", read_mixture},
                                                    {"double_well", read_double_well},
                                                    {"many_well", read_many_well},
+                                                   {"plugin", read_plugin},
                                                    {"moons", read_moons},
                                                    {"two_spirals", read_toy<two_spirals>},
                                                    {"pinwheel", read_toy<pinwheel>},

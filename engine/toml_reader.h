@@ -107,6 +107,7 @@ class TomlReader {
                                         fmt::join(asked_, ", ")));
     }
     const toml::table& table() const { return table_; }
+    const std::string& source() const { return source_; }
 
   private:
     const toml::table& table_;

@@ -45,7 +45,16 @@ struct ManyWellView {
     std::size_t dimension;
     double a, b, c;
 };
-using EnergyView = std::variant<LatticeView, GaussianView, MixtureView, DoubleWellView, ManyWellView>;
+/// U from a function of the user's (engine/plugin.h), on the host only.
+struct PluginView {
+    std::size_t dimension;
+    int (*energy)(const double*, std::size_t, std::size_t, std::size_t, const double*, double*, double*);
+    const double* parameters;
+    std::size_t parameter_count;
+    bool has_gradient;
+};
+using EnergyView =
+    std::variant<LatticeView, GaussianView, MixtureView, DoubleWellView, ManyWellView, PluginView>;
 
 inline std::size_t dimension(const EnergyView& law) {
     return std::visit([](const auto& view) { return view.dimension; }, law);

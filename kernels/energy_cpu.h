@@ -7,12 +7,15 @@
 #include "energy.h"
 #include "strands_cpu.h"
 #include <algorithm>
+#include <cmath>
+#include <limits>
 
 namespace dynkin::cpu {
 
 /// Doubles of working memory a lane needs.
 inline std::size_t scratch_per_lane(const EnergyView& law) {
     if (const auto* mixture = std::get_if<MixtureView>(&law)) return mixture->dimension + mixture->components;
+    if (std::holds_alternative<PluginView>(law)) return 2 * dimension(law);
     return std::holds_alternative<GaussianView>(law) ? dimension(law) : 0;
 }
 
@@ -238,6 +241,56 @@ template <int W> inline void gradient(const ManyWellView& law, const double* x, 
         for (int lane = 0; lane < W; ++lane) {
             out[lane] = many_well_gradient(law.a, law.b, law.c, well[lane]);
             out[W + lane] = well[W + lane];
+        }
+    }
+}
+
+// Plugins
+// ----------------------------------------------------------------------------------------------------------
+
+/// Calls the user's function for the rows of scratch; NaN where it fails.
+template <int W> inline void call(const PluginView& law, const double* rows, double* u, double* gradients) {
+    if (law.energy(law.parameters, law.parameter_count, law.dimension, W, rows, u, gradients) != 0)
+        std::fill_n(u, W, std::numeric_limits<double>::quiet_NaN());
+}
+/// The tile x as rows: (W, d).
+template <int W> inline void to_rows(std::size_t d, const double* x, double* rows) {
+    for (std::size_t lane = 0; lane < W; ++lane)
+        for (std::size_t i = 0; i < d; ++i) rows[lane * d + i] = x[i * W + lane];
+}
+template <int W> inline void energy(const PluginView& law, const double* x, double* u, double* scratch) {
+    to_rows<W>(law.dimension, x, scratch);
+    call<W>(law, scratch, u, nullptr);
+}
+/// The user's own, or central differences: at step h = e^(1/3) max(1, |x|) their error is some e^(2/3) of the
+/// scale of U.
+template <int W> inline void gradient(const PluginView& law, const double* x, double* g, double* scratch) {
+    const std::size_t d = law.dimension;
+    double u[W], before[W];
+    to_rows<W>(d, x, scratch);
+    if (law.has_gradient) {
+        double* rows = scratch + d * W;
+        call<W>(law, scratch, u, rows);
+        for (std::size_t lane = 0; lane < W; ++lane)
+            for (std::size_t i = 0; i < d; ++i)
+                g[i * W + lane] = std::isnan(u[lane]) ? u[lane] : rows[lane * d + i];
+        return;
+    }
+    for (std::size_t i = 0; i < d; ++i) {
+        const auto move = [&](double sign) {
+            for (std::size_t lane = 0; lane < W; ++lane) {
+                const double at = x[i * W + lane];
+                scratch[lane * d + i] = at + sign * 0x1p-17 * std::max(1.0, std::abs(at));
+            }
+        };
+        move(-1);
+        call<W>(law, scratch, before, nullptr);
+        move(1);
+        call<W>(law, scratch, u, nullptr);
+        for (std::size_t lane = 0; lane < W; ++lane) {
+            const double at = x[i * W + lane];
+            g[i * W + lane] = (u[lane] - before[lane]) / (0x1p-16 * std::max(1.0, std::abs(at)));
+            scratch[lane * d + i] = at;
         }
     }
 }

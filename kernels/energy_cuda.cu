@@ -46,8 +46,9 @@ void energy_gradient(DeviceStream stream, const EnergyView& law, std::size_t cou
     if (layout.size < team_block) layout.memory += 2 * d;
     std::visit(
         [&]<class View>(const View& view) {
-            gpu::launch(energy_kernel<View>, layout.blocks(), team_block, layout.shared_bytes(), stream, view,
-                        layout, x, energies, gradients);
+            if constexpr (on_device<View>)
+                gpu::launch(energy_kernel<View>, layout.blocks(), team_block, layout.shared_bytes(), stream,
+                            view, layout, x, energies, gradients);
         },
         law);
 }

@@ -9,9 +9,13 @@
 #include "energy.h"
 #include "team.h"
 #include <algorithm>
+#include <type_traits>
 #include <variant>
 
 namespace dynkin::cuda {
+
+/// Whether a device can compute a law: the functions of plugins are the host's, and DeviceLaw refuses them.
+template <class View> inline constexpr bool on_device = !std::is_same_v<View, PluginView>;
 
 /// Doubles of scratch a team needs, in shared memory.
 inline std::size_t team_scratch(const EnergyView& law) {

@@ -240,8 +240,11 @@ std::size_t hmc_scratch(const EnergyView& law, std::size_t shared_memory_a_block
 void hmc_advance(DeviceStream stream, const EnergyView& law, const HmcLevel* levels, const HmcSpan& span,
                  const HmcWalkers& walkers) {
     const auto advance = [&](const HmcSpan& part) {
-        std::visit([&](const auto& view) { move(stream, view, team_scratch(law), levels, part, walkers); },
-                   law);
+        std::visit(
+            [&]<class View>(const View& view) {
+                if constexpr (on_device<View>) move(stream, view, team_scratch(law), levels, part, walkers);
+            },
+            law);
     };
     if (!span.swaps) return advance(span);
     const std::size_t d = dimension(law);
