@@ -37,14 +37,15 @@ inline std::size_t chunk_buffer_bytes(const ChunkSizes& sizes) {
     return 2 * (8 * sizes.rows + 4 * sizes.values + 8 * sizes.numbers);
 }
 
-/// For the chunks of `count` particles, each from `first` on, `used` of them: load(first, used, buffers)
-/// fills buffers.rows; work(first, used, buffers) enqueues on the compute stream what makes values_there and
-/// numbers_there of rows_there; store(first, used, buffers) takes values and numbers. The next chunk is
-/// loaded and copied, and results go back, on the copy stream while the device works. progress: null, or what
-/// to throw Interrupted by.
+/// For the chunks of `count` particles (0: nothing is done), each from `first` on, `used` of them:
+/// load(first, used, buffers) fills buffers.rows; work(first, used, buffers) enqueues on the compute stream
+/// what makes values_there and numbers_there of rows_there; store(first, used, buffers) takes values and
+/// numbers. The next chunk is loaded and copied, and results go back, on the copy stream while the device
+/// works. progress: null, or what to throw Interrupted by.
 template <class Load, class Work, class Store>
 void for_chunks(DeviceState& device, const Progress* progress, std::size_t count, std::size_t chunk,
                 const ChunkSizes& sizes, const Load& load, const Work& work, const Store& store) {
+    if (count == 0) return;
     const std::size_t chunks = (count + chunk - 1) / chunk;
     const DeviceStream compute = device.compute_stream(), copy = device.copy_stream();
     std::array<ChunkBuffers, 2> both{ChunkBuffers(device, sizes), ChunkBuffers(device, sizes)};
@@ -75,7 +76,7 @@ void for_chunks(DeviceState& device, const Progress* progress, std::size_t count
         b.numbers_there.download(copy, b.numbers.span());
         b.returned.record(copy);
     }
-    if (chunks > 0) retire(chunks - 1);
+    retire(chunks - 1);
 }
 
 } // namespace dynkin

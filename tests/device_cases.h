@@ -2,6 +2,7 @@
 // emulator knows, or once on the machine's own GPU (DYNKIN_TEST_DEVICE=gpu).
 #pragma once
 #include "engine/context.h"
+#include "engine/error.h"
 #include "engine/solve.h"
 #include "kernels/device.h"
 #include <cstdlib>
@@ -10,6 +11,7 @@
 #include <ostream>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 #if DYNKIN_EMULATED
 #include "machine.h"
@@ -63,6 +65,41 @@ inline Context device_context(std::uint64_t memory = 0) {
 
 /// The other backend: `automatic` would be the device here.
 inline Context cpu_context() { return Context({.device = Device::cpu, .threads = 1}); }
+
+#if DYNKIN_EMULATED
+/// Each allocation of operation(context), of device or pinned memory, made to fail in turn: an Error that
+/// says what was asked, and nothing is left behind; at last it passes with all of them. Returns how many
+/// there are. `memory`: of the contexts, as for device_context(). `stride`: 2 for every second one and so on,
+/// for an operation that takes long, and whose parts are tested alone.
+template <class Operation>
+int expect_each_allocation_may_fail(const Operation& operation, std::uint64_t memory = 0, int stride = 1) {
+    device_runs().front().apply();
+    use_sequential_blas();
+    const std::size_t live = live_allocations();
+    for (int k = 1;; k += stride) {
+        std::string message;
+        {
+            const Context context = device_context(memory);
+            cuemu::settings.failing_allocation = k;
+            try {
+                operation(context);
+            } catch (const Error& error) {
+                message = error.what();
+                EXPECT_EQ(static_cast<int>(error.kind()), static_cast<int>(ErrorKind::io)) << message;
+            }
+        }
+        const bool reached = std::exchange(cuemu::settings.failing_allocation, 0) == 0;
+        EXPECT_EQ(live_allocations(), live) << "allocation " << k << " failed, others were not freed";
+        if (!reached) {
+            EXPECT_EQ(message, "") << "no allocation failed";
+            return k - 1;
+        }
+        EXPECT_NE(message.find("memory: "), std::string::npos) << k << ": " << message;
+        EXPECT_NE(message.find(" need "), std::string::npos) << k << ": " << message;
+        if (testing::Test::HasFailure()) return k;
+    }
+}
+#endif
 
 /// Records with a test, of whose fixture it is a member, what the test copies to the host (for
 /// compare_devices).

@@ -143,21 +143,21 @@ template <class T> class Naive {
     std::vector<Answer> answers_;
 };
 
-struct Layout {
+struct MomentLayout {
     const char* name;
     bool fitted, even;
     int sites, degree, near, total;
 };
-inline void PrintTo(const Layout& layout, std::ostream* out) { *out << layout.name; }
+inline void PrintTo(const MomentLayout& layout, std::ostream* out) { *out << layout.name; }
 
-inline Basis make(const Layout& l) {
+inline Basis make(const MomentLayout& l) {
     Reference reference =
         l.fitted ? fitted_reference(l.sites, l.even) : hermite_reference(l.sites, 2 * l.degree);
     return Basis(std::move(reference),
                  make_index_set(l.sites, l.degree, chain_pairs(l.sites, l.near), l.total, l.even));
 }
 
-inline const Layout layouts[] = {
+inline const MomentLayout moment_layouts[] = {
     {"hermite 1 site", false, false, 1, 4, 0, 0},     {"fitted 1 site", true, false, 1, 6, 0, 0},
     {"hermite chain", false, false, 3, 4, 3, 0},      {"hermite even", false, true, 3, 4, 3, 0},
     {"fitted chain", true, false, 3, 6, 3, 0},        {"fitted even", true, true, 3, 6, 3, 0},

@@ -43,6 +43,18 @@ TEST_P(CudaEnergyFit, TiltedWellsAsOnTheCpu) {
     EXPECT_FALSE(model.blocks.empty());
 }
 
+#if DYNKIN_EMULATED
+TEST(CudaEnergyFitMemory, EachAllocationMayFail) {
+    Target target;
+    target.law = DoubleWellTarget{1, 1, 0.3}, target.kind = "test";
+    EnergyFitOptions options = quick();
+    options.max_iterations = options.moves = 1, options.fit.degree = 2, options.fit.time_nodes = 2;
+    EXPECT_GT(cases::expect_each_allocation_may_fail(
+                  [&](const Context& where) { fit_from_energy(where, target, options); }, 0, 7),
+              20);
+}
+#endif
+
 INSTANTIATE_TEST_SUITE_P(Run, CudaEnergyFit, testing::ValuesIn(cases::device_runs()), cases::run_name);
 
 } // namespace

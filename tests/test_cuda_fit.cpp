@@ -139,5 +139,17 @@ TEST_P(CudaFit, AResumedRunEndsInTheSameBytes) {
     std::filesystem::remove(checkpoint);
 }
 
+#if DYNKIN_EMULATED
+class CudaFitMemory : public CudaFit {};
+INSTANTIATE_TEST_SUITE_P(Run, CudaFitMemory, testing::Values(cases::device_runs().front()), cases::run_name);
+
+TEST_P(CudaFitMemory, EachAllocationMayFail) {
+    const Array<double> x = cases::rows(60, 2, 1);
+    EXPECT_GT(
+        cases::expect_each_allocation_may_fail([&](const Context& where) { fit_rows(where, x, small()); }),
+        20);
+}
+#endif
+
 } // namespace
 } // namespace dynkin

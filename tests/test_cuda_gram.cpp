@@ -32,7 +32,7 @@ const Context& cpu() {
 
 TEST_P(CudaGram, HasTheBytesOfTheCpu) { // neither contracts multiply-adds; exponentials are the host's
     const std::vector<double> times = {0, 0.02, 0.4, 5};
-    for (const cases::Layout& layout : cases::layouts) {
+    for (const cases::MomentLayout& layout : cases::moment_layouts) {
         const Basis basis = cases::make(layout);
         const auto moments = basis.averages(cpu(), cases::rows(301, static_cast<size_t>(layout.sites), 3));
         const std::vector<double> found = gram(basis, moments, times);

@@ -1,5 +1,6 @@
 // test_cuda_hmc.cpp - Markov chains on the device: against a naive trajectory, and bit for bit against the
 // CPU, kernel by kernel and run by run.
+#include "cases.h"
 #include "device_cases.h"
 #include "engine/energy_law.h"
 #include "engine/error.h"
@@ -243,19 +244,25 @@ TEST_P(CudaHmc, KeptStatesInGroupsOfAnySize) {
 }
 
 /// 5 chains at a time, and the last batch is smaller.
+/// What device memory chains take beside their states.
+std::uint64_t fixed_memory(const EnergyLaw& law, std::size_t levels, std::size_t d) {
+    const Context context = cases::device_context();
+    const DeviceChains chain(context, law.view(), 1, levels, 8);
+    return context.device_state().memory_in_use() - 8 * levels * 2 * d;
+}
+/// Device memory for the states of some five chains.
+std::uint64_t narrow_memory(const EnergyLaw& law, std::size_t chains, std::size_t levels, std::size_t d) {
+    const std::uint64_t a_chain = 8 * (levels * 2 * d + 2 * d + 3 * most_quantities);
+    return fixed_memory(law, levels, d) + 5 * levels * 8 * chains + 5 * a_chain + 6'000;
+}
+
 TEST_P(CudaHmc, BatchesOfChainsAreAllAtOnce) {
     for (const Target& target : {lattice({40}), of(correlated(40, 0))}) {
         const std::size_t chains = 31, levels = 2, d = 40;
         const Quantities q(d, 16, target.lattice() != nullptr);
         const EnergyLaw law(target);
-        std::uint64_t fixed = 0;
-        {
-            const Context one = cases::device_context();
-            const DeviceChains chain(one, law.view(), 1, levels, 8);
-            fixed = one.device_state().memory_in_use() - 8 * levels * 2 * d;
-        }
-        const std::uint64_t a_chain = 8 * (levels * 2 * d + 2 * d + 3 * most_quantities);
-        const Context narrow = cases::device_context(fixed + 5 * levels * 8 * chains + 5 * a_chain + 6'000);
+        const std::uint64_t fixed = fixed_memory(law, levels, d);
+        const Context narrow = cases::device_context(narrow_memory(law, chains, levels, d));
         Twins twins(host_, narrow, target, chains, levels);
         EXPECT_LT(narrow.device_state().memory_in_use(),
                   fixed + 8 * levels * 2 * d * chains); // not all states
@@ -388,29 +395,53 @@ TEST_P(CudaDraw, EnergyThatIsNotFiniteIsNumerical) {
 }
 
 #if DYNKIN_EMULATED
-TEST_P(CudaDraw, EveryAllocationAndLaunchThatFailsIsAnErrorWithoutLeaks) {
+class CudaDrawMemory : public CudaDraw {};
+INSTANTIATE_TEST_SUITE_P(Run, CudaDrawMemory, testing::Values(cases::device_runs().front()), cases::run_name);
+
+TEST_P(CudaDrawMemory, EachAllocationMayFail) {
+    for (const McmcMethod method : {McmcMethod::hmc, McmcMethod::tempering}) {
+        McmcOptions o = options(method);
+        o.samples = 40, o.warmup = 50, o.chains = 5;
+        EXPECT_GT(cases::expect_each_allocation_may_fail([&](const Context& where) {
+                      McmcReport report;
+                      run(where, lattice({2}), o, report);
+                  }),
+                  20);
+    }
+}
+
+TEST_P(CudaDrawMemory, EachAllocationOfBatchesOfChainsMayFail) {
+    const Target target = lattice({40});
+    const EnergyLaw law(target);
+    const std::size_t chains = 31, levels = 2, d = 40;
+    const Quantities q(d, 16, true);
+    const std::vector<double> scale(d, 0.5);
+    const std::vector<HmcLevel> steps = {{1, 0.2, 1, scale.data()}, {0.7, 0.2, 1, scale.data()}};
+    const auto ranges = std::visit([](const auto& t) { return start_ranges(t); }, target.law);
+    std::vector<double> mean(levels * d), square(levels * d), values(chains * q.count()), rows(chains * d);
+    const auto all = [&](const Context& where) {
+        DeviceChains walkers(where, law.view(), chains, levels, 8);
+        start_chains(walkers, ranges, 3, target);
+        walkers.advance(steps, {9, 0, 1, true});
+        walkers.variances(mean.data(), square.data());
+        walkers.observe(q, 1, chains, values.data());
+        walkers.advance_and_keep(steps, {9, 1, 1, true}, 1, q, rows.data(),
+                                 [](std::size_t, std::size_t, std::span<const double>) {});
+    };
+    EXPECT_GT(cases::expect_each_allocation_may_fail(all, narrow_memory(law, chains, levels, d)), 10);
+}
+
+TEST_P(CudaDrawMemory, LaunchesMayFail) {
     McmcOptions o = options(McmcMethod::hmc);
     o.samples = 40, o.warmup = 50, o.chains = 5;
-    const auto fails = [&](int& setting, int k) {
-        const std::size_t before = cuemu::live_allocations().count;
-        setting = k;
-        bool failed = false;
-        try {
-            McmcReport report;
-            run(cases::device_context(), lattice({2}), o, report);
-        } catch (const Error& error) {
-            EXPECT_EQ(error.kind(), ErrorKind::io) << error.what();
-            failed = true;
-        }
-        setting = 0;
-        EXPECT_EQ(cuemu::live_allocations().count, before) << k;
+    for (const int k : {1, 2, 5, 60}) {
+        const std::size_t before = cases::live_allocations();
+        cuemu::settings.failing_launch = k;
+        McmcReport report;
+        cases::expect_error(ErrorKind::io, [&] { run(cases::device_context(), lattice({2}), o, report); });
+        EXPECT_EQ(cases::live_allocations(), before) << k;
         GetParam().apply();
-        return failed;
-    };
-    int allocations = 1;
-    while (fails(cuemu::settings.failing_allocation, allocations)) ++allocations;
-    EXPECT_GT(allocations, 20);
-    for (const int k : {1, 2, 5, 60}) EXPECT_TRUE(fails(cuemu::settings.failing_launch, k)) << k;
+    }
 }
 #endif
 

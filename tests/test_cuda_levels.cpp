@@ -588,11 +588,62 @@ TEST_F(CudaLevelModels, GinzburgLandauOfSixteenSites) {
         }
 }
 
-TEST_F(CudaLevelModels, InterruptionsEndTheRun) {
+/// Of the first levels, which draw the first `width` columns.
+Model model_of(size_t levels, size_t width) {
     Model model;
-    model.levels = make_levels(shapes[4], 3);
-    model.view.columns = columns, model.view.constant.assign(columns, 0);
-    for (int j = 0; j < static_cast<int>(columns); ++j) model.view.kept.push_back(j);
+    model.levels = make_levels(shapes[4], 3), model.levels.resize(levels);
+    model.view.columns = width, model.view.constant.assign(width, 0);
+    for (int j = 0; j < static_cast<int>(width); ++j) model.view.kept.push_back(j);
+    return model;
+}
+
+#if DYNKIN_EMULATED
+TEST(CudaLevelsMemory, EachAllocationOfMomentsAndSystemsMayFail) {
+    const LevelPairs pairs = make_pairs(130, 100);
+    Level level;
+    set_conditions(level, 3, false), set_flow(level, fitted_family({0, 0, 0.1, 0, 0.2}, -3, 3, 8), 4, 4);
+    EXPECT_GT(cases::expect_each_allocation_may_fail([&](const Context& where) {
+                  LevelReport report;
+                  solve_level(where, level_moments_on_device(where, level, pairs, 0, 130), 1e-3, level,
+                              report);
+              }),
+              30);
+}
+
+/// These, and held-out densities, for one choice after another.
+TEST(CudaLevelsMemory, EachAllocationOfAFitMayFail) {
+    LevelPlan plan;
+    plan.name = "test", plan.targets = {0}, plan.slots = 2, plan.neighbours = {1, 2}, plan.shell = {0, 1};
+    plan.kinds = {DescriptorKind::predictor};
+    const LevelPairs pairs = make_pairs(130, 100);
+    LevelOptions options;
+    options.degree = 2, options.ridge = 1e-3;
+    const auto fit_one = [&](const Context& where) {
+        LevelReport report;
+        fit_level(where, plan, pairs, options, report);
+    };
+    EXPECT_GT(cases::expect_each_allocation_may_fail(fit_one, 0, 29), 100);
+}
+
+TEST(CudaLevelsMemory, EachAllocationOfSamplesMayFail) {
+    const Model model = model_of(3, 5);
+    SampleOptions options;
+    options.method = Method::ode;
+    for (const bool tables : {false, true}) {
+        options.tables = tables;
+        EXPECT_GT(cases::expect_each_allocation_may_fail(
+                      [&](const Context& where) { sample(where, model, 65, options); }),
+                  10);
+    }
+    const std::vector<double> x(3 * 5, 0.1);
+    EXPECT_GT(cases::expect_each_allocation_may_fail(
+                  [&](const Context& where) { log_density(where, model, 3, x.data()); }),
+              10);
+}
+#endif
+
+TEST_F(CudaLevelModels, InterruptionsEndTheRun) {
+    const Model model = model_of(4, columns);
     cases::device_runs().front().apply();
     std::atomic<int> signal{2};
     const Context context({.device = Device::cuda, .interrupt_signal = &signal});

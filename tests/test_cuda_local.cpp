@@ -243,6 +243,23 @@ TEST_P(CudaLocalRuns, TheWholeRunIsTheSame) {
     }
 }
 
+#if DYNKIN_EMULATED
+class CudaLocalMemory : public CudaLocalRuns {};
+INSTANTIATE_TEST_SUITE_P(Run, CudaLocalMemory, testing::Values(cases::device_runs().front()),
+                         cases::run_name);
+
+TEST_P(CudaLocalMemory, EachAllocationMayFail) {
+    LocalOptions options = small();
+    options.samples = 6, options.chains = 3, options.warmup = 64;
+    for (const Tile* tile : {static_cast<const Tile*>(nullptr), &tile_})
+        EXPECT_GT(cases::expect_each_allocation_may_fail([&](const Context& where) {
+                      McmcReport report;
+                      draw(where, tile, options, report);
+                  }),
+                  10);
+}
+#endif
+
 TEST_P(CudaLocalRuns, InterruptedRunsGoOnOnEitherDevice) {
     if (fused_isas().empty()) GTEST_SKIP() << "the processor does not fuse multiply-adds";
     LocalOptions o = small();

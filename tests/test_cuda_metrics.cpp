@@ -252,25 +252,12 @@ TEST_P(CudaMetrics, LittleMemoryGivesTheSameFigures) {
 }
 
 #if DYNKIN_EMULATED
-TEST_P(CudaMetrics, EachAllocationMayFail) {
-    if (std::string_view(GetParam().name) != "forward") GTEST_SKIP() << "the order of threads is no matter";
+TEST(CudaMetricsMemory, EachAllocationMayFail) {
     const Sets s = sets(64, 3);
-    int failures = 0;
-    for (int k = 1;; ++k) {
-        ASSERT_LT(k, 400);
-        cuemu::settings.failing_allocation = k;
-        bool failed = false;
-        try {
-            compare(context(), s.samples, s.weight, s.reference, &s.target, 7);
-        } catch (const Error& error) {
-            failed = true;
-            EXPECT_EQ(static_cast<int>(error.kind()), static_cast<int>(ErrorKind::io)) << error.what();
-        }
-        cuemu::settings.failing_allocation = 0;
-        if (!failed) break;
-        ++failures;
-    }
-    EXPECT_GE(failures, 10);
+    EXPECT_GE(cases::expect_each_allocation_may_fail([&](const Context& context) {
+                  compare(context, s.samples, s.weight, s.reference, &s.target, 7);
+              }),
+              10);
 }
 #endif
 

@@ -10,8 +10,8 @@ namespace dynkin {
 namespace {
 
 using cases::Basis;
-using cases::layouts;
 using cases::make;
+using cases::moment_layouts;
 using cases::Naive;
 using std::size_t;
 
@@ -138,7 +138,7 @@ TEST_P(CudaMoments, FunctionsAreThoseOfTheCpu) {
 // ---- against the direct sum; bounds: Naive
 
 TEST_P(CudaMoments, AveragesAreThoseOfTheDirectSum) {
-    for (const cases::Layout& layout : layouts) {
+    for (const cases::MomentLayout& layout : moment_layouts) {
         const Basis basis = make(layout);
         for (const size_t rows : {1u, 31u}) {
             const Array<double> z = cases::rows(rows, static_cast<size_t>(layout.sites), 3);
@@ -149,7 +149,7 @@ TEST_P(CudaMoments, AveragesAreThoseOfTheDirectSum) {
 }
 
 TEST_P(CudaMoments, TrainingAndHeldOutRowsAreSplitByFives) {
-    const Basis basis = make(layouts[4]);
+    const Basis basis = make(moment_layouts[4]);
     const Array<double> z = cases::rows(1700, 3, 5);
     for (const Subset subset : {Subset::train, Subset::test})
         Naive<double>(basis, z, subset).expect(basis.averages(context(), z, subset));
@@ -224,7 +224,7 @@ TEST_P(CudaMoments, SumsOfTheCpuAreContinued) { // they may end within a slab
 // ---- what goes wrong
 
 TEST_P(CudaMoments, WhatTheSourceThrowsPassesThrough) {
-    const Basis basis = make(layouts[0]);
+    const Basis basis = make(moment_layouts[0]);
     const SampleSource broken{20000, [](size_t first, size_t, double*) {
                                   if (first > 0) throw Error(ErrorKind::input, "row 5121");
                               }};
@@ -239,7 +239,7 @@ TEST_P(CudaMoments, WhatTheSourceThrowsPassesThrough) {
 }
 
 TEST_P(CudaMoments, TooLittleMemoryIsAnErrorThatNamesWhatItIsFor) {
-    const Basis basis = make(layouts[4]);
+    const Basis basis = make(moment_layouts[4]);
     const Context small = cases::device_context(1 << 20);
     MomentSums sums;
     cases::expect_error(
@@ -247,24 +247,18 @@ TEST_P(CudaMoments, TooLittleMemoryIsAnErrorThatNamesWhatItIsFor) {
 }
 
 #if DYNKIN_EMULATED
-TEST_P(CudaMoments, FailingAllocationsAreErrorsAndLeaveNothing) {
-    const Basis basis = make(layouts[0]);
+class CudaMomentsMemory : public CudaMoments {};
+INSTANTIATE_TEST_SUITE_P(Run, CudaMomentsMemory, testing::Values(cases::device_runs().front()),
+                         cases::run_name);
+
+TEST_P(CudaMomentsMemory, EachAllocationMayFail) {
+    const Basis basis = make(moment_layouts[0]);
     const Array<double> z = cases::rows(10, 1, 1);
-    const size_t live = cases::live_allocations();
-    for (int k = 1;; ++k) {
-        cuemu::settings.failing_allocation = k;
-        MomentSums sums;
-        try {
-            add(context(), basis, z, {}, sums);
-        } catch (const Error& error) {
-            EXPECT_EQ(error.kind(), ErrorKind::io) << error.what();
-            EXPECT_EQ(cases::live_allocations(), live) << k;
-            continue;
-        }
-        cuemu::settings.failing_allocation = 0;
-        EXPECT_GT(k, 10);
-        break;
-    }
+    EXPECT_GE(cases::expect_each_allocation_may_fail([&](const Context& context) {
+                  MomentSums sums;
+                  add(context, basis, z, {}, sums);
+              }),
+              10);
 }
 #endif
 

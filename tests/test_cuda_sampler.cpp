@@ -282,6 +282,27 @@ TEST(CudaSamplerMemory, TooLittleIsAnErrorThatNamesWhatWasNeeded) {
     EXPECT_EQ(little.device_state().memory_in_use(), 0u);
 }
 
+#if DYNKIN_EMULATED
+TEST(CudaSamplerMemory, EachAllocationMayFail) {
+    const Model model = model_of(all_cases[3], 0.15);
+    const std::vector<double> x(3 * all_cases[3].sites(), 0.1);
+    std::vector<double> gradient(x.size());
+    for (const Method method : {Method::sde, Method::ode}) {
+        SampleOptions options = options_of(method);
+        options.steps = 2;
+        EXPECT_GT(cases::expect_each_allocation_may_fail(
+                      [&](const Context& where) { sample(where, model, 65, options); }),
+                  10);
+    }
+    EXPECT_GT(cases::expect_each_allocation_may_fail(
+                  [&](const Context& where) { log_density(where, model, 3, x.data(), 2); }),
+              10);
+    EXPECT_GT(cases::expect_each_allocation_may_fail(
+                  [&](const Context& where) { score(where, model, 0.1, 3, x.data(), gradient.data()); }),
+              10);
+}
+#endif
+
 TEST(CudaSamplerMemory, AnInterruptStopsIt) {
     const std::atomic<int> signal{15};
     ContextOptions options;

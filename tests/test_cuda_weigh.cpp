@@ -175,24 +175,11 @@ TEST_P(CudaWeighFiles, RowsOfAFileHaveTheBitsOfTheCpu) {
 }
 
 #if DYNKIN_EMULATED
-TEST_P(CudaWeigh, EachAllocationMayFail) {
+TEST(CudaWeighMemory, EachAllocationMayFail) {
     const std::vector<double> l = log_weights(100);
-    int failures = 0;
-    for (int k = 1;; ++k) {
-        ASSERT_LT(k, 200);
-        cuemu::settings.failing_allocation = k;
-        bool failed = false;
-        try {
-            importance_weights(context(), l);
-        } catch (const Error& error) {
-            failed = true;
-            EXPECT_EQ(static_cast<int>(error.kind()), static_cast<int>(ErrorKind::io)) << error.what();
-        }
-        cuemu::settings.failing_allocation = 0;
-        if (!failed) break;
-        ++failures;
-    }
-    EXPECT_GE(failures, 8);
+    EXPECT_GE(cases::expect_each_allocation_may_fail(
+                  [&](const Context& context) { importance_weights(context, l); }),
+              8);
 }
 #endif
 

@@ -2,6 +2,7 @@
 // events.
 #include "cases.h"
 #include "device_cases.h"
+#include "engine/device_chunks.h"
 #include "kernels/cuda_check.h"
 #include "kernels/device_times.h"
 #include <utility>
@@ -149,6 +150,12 @@ TEST_P(CudaDevice, PartsAreTimedByNameWhereAsked) {
     EXPECT_GE(seconds.at("one"), 0.0);
     EXPECT_GE(seconds.at("other"), 0.0);
     EXPECT_TRUE(times.take().empty());
+}
+
+TEST_P(CudaDevice, ChunksOfNoParticlesAreNoWork) { // nor is a chunk of none divided by
+    const auto never = [](std::size_t, std::size_t, const ChunkBuffers&) { ADD_FAILURE(); };
+    for (const std::size_t chunk : {std::size_t{0}, std::size_t{64}})
+        for_chunks(device(), nullptr, 0, chunk, {chunk, chunk, chunk}, never, never, never);
 }
 
 TEST_P(CudaDevice, FailuresNameTheCallTheFileAndTheLine) {

@@ -40,7 +40,8 @@ class EnergyFit : public cases::Folder {
     EnergyFitOptions quick(size_t rows = 2000) const {
         EnergyFitOptions options;
         options.rows = rows, options.seed = 5, options.max_iterations = 3;
-        options.fit.level_pairs = 10'000, options.fit.degree = 6, options.fit.time_nodes = 12;
+        options.fit.level_pairs = cases::sized(10'000, 1000), options.fit.degree = 6,
+        options.fit.time_nodes = 12;
         return options;
     }
     CheckpointOptions checkpoint(bool resume) const {
@@ -75,7 +76,7 @@ TEST_F(EnergyFit, TiltedWellsHaveTheirLogPartitionAndShares) {
 
 TEST_F(EnergyFit, AChainFromItsEnergy) {
     EnergyFitReport report;
-    const Model model = fit_from_energy(cases::context(2), chain(), quick(), &report);
+    const Model model = fit_from_energy(cases::context(2), chain(), quick(cases::sized(2000, 1000)), &report);
     EXPECT_FALSE(model.levels.empty());
     EXPECT_GE(report.ess_fraction, 0.85);
     // transfer matrix by quadrature
@@ -126,7 +127,7 @@ TEST_F(EnergyFit, ResumesToTheSameBytes) {
         options.checkpoint = checkpoint(false);
         bool interrupted = false;
         try {
-            fit_from_energy(Context(where), tilted_wells(), options);
+            fit_from_energy(cases::context(where), tilted_wells(), options);
         } catch (const Interrupted& caught) {
             interrupted = caught.signal() == 15;
         }

@@ -1,6 +1,7 @@
 // test_gram.cpp - A(t) and b(t) from the moments against averages over data, over noised data, and over exact
 // laws.
 #include "cases.h"
+#include "engine/gram_device.h"
 #include "engine/solve.h"
 #include "tolerance.h"
 
@@ -10,9 +11,20 @@ namespace {
 using cases::Basis;
 using std::size_t;
 
-/// The whole symmetric matrix.
+/// The whole symmetric matrix, from the backend.
 Array<double> gram(const Basis& basis, const std::vector<double>& moments, double t) {
     Array<double> a(basis.system.size(), basis.system.size());
+    if constexpr (built_with_cuda)
+        if (cases::on_device()) {
+            const Context context = cases::context();
+            DeviceState& device = context.device_state();
+            const auto there = to_device<double>(device, moments, "moments");
+            DeviceScoreSystem system(device, basis.system);
+            DeviceArray<double> matrix(device, a.size(), "matrix");
+            system.gram(there, std::span(&t, 1), matrix.data());
+            std::ranges::copy(to_host(device, matrix), a.data());
+            return a;
+        }
     basis.system.gram(moments, t, a);
     for (size_t k = 0; k < a.rows(); ++k)
         for (size_t l = 0; l < k; ++l) {

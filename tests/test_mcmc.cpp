@@ -1,5 +1,6 @@
 // test_mcmc.cpp - HMC and tempering: exact moments, independence of threads, lanes and SIMD level,
 // interruption, errors.
+#include "backend.h"
 #include "engine/error.h"
 #include "engine/file.h"
 #include "engine/mcmc.h"
@@ -37,7 +38,7 @@ class Mcmc : public ::testing::Test {
     Array<double> run(const Target& target, const McmcOptions& o, McmcReport* report = nullptr,
                       ContextOptions where = {}) const {
         NpyWriter output = writer(target, o);
-        const McmcReport r = run_mcmc(Context(where), target, o, output);
+        const McmcReport r = run_mcmc(cases::context(where), target, o, output);
         output.commit();
         if (report) *report = r;
         return read_npy(folder_ / "x.npy");
@@ -181,9 +182,9 @@ TEST_F(Mcmc, SameBytesForThreadsLanesAndSimdLevel) {
 }
 
 TEST_F(Mcmc, AnyNumberOfRows) {
-    for (const std::size_t samples : {1u, 3u, 31u, 401u}) {
+    for (const std::size_t samples : {1u, 3u, 31u, cases::sized(401u, 65u)}) {
         McmcOptions o;
-        o.samples = samples, o.warmup = 60;
+        o.samples = samples, o.chains = cases::sized(0, 8), o.warmup = 60;
         McmcReport report;
         const Array<double> x = run(chain_target(), o, &report);
         EXPECT_EQ(x.rows(), samples);
@@ -205,7 +206,7 @@ TEST_F(Mcmc, EnergiesOfTheRows) {
             const Array<double> x = run(target, o, &report);
             std::vector<double> u(x.rows());
             const auto mean_of = [&](const Target& t) {
-                energy(Context(), t, x.rows(), x.data(), u.data());
+                energy(cases::context(), t, x.rows(), x.data(), u.data());
                 return std::accumulate(u.begin(), u.end(), 0.0) / static_cast<double>(u.size());
             };
             EXPECT_NEAR(report.energy_mean, mean_of(target), 1e-12 * report.energy_mean);
@@ -275,7 +276,7 @@ class Resumed : public Mcmc {
         NpyWriter output =
             writer(chain_target(), o, resume ? OutputFile::Mode::resume : OutputFile::Mode::create);
         try {
-            report = run_mcmc(Context({.threads = threads, .interrupt_signal = &alarm.signal}),
+            report = run_mcmc(cases::context({.threads = threads, .interrupt_signal = &alarm.signal}),
                               chain_target(), o, output);
         } catch (const Interrupted& interrupted) {
             EXPECT_EQ(interrupted.signal(), 2);
@@ -360,7 +361,7 @@ TEST_F(Resumed, PartialOutputThatIsTooShortIsAnError) {
     o.checkpoint.resume = true;
     NpyWriter output = writer(chain_target(), o, OutputFile::Mode::resume);
     try {
-        run_mcmc(Context(), chain_target(), o, output);
+        run_mcmc(cases::context(), chain_target(), o, output);
         ADD_FAILURE();
     } catch (const Error& error) {
         EXPECT_EQ(error.kind(), ErrorKind::io) << error.what();
@@ -374,7 +375,7 @@ TEST_F(Resumed, WithoutACheckpointAnInterruptLeavesNothing) {
     std::atomic<int> signal{15};
     {
         NpyWriter output = writer(chain_target(), o);
-        EXPECT_THROW(run_mcmc(Context({.interrupt_signal = &signal}), chain_target(), o, output),
+        EXPECT_THROW(run_mcmc(cases::context({.interrupt_signal = &signal}), chain_target(), o, output),
                      Interrupted);
     }
     EXPECT_TRUE(fs::is_empty(folder_));
@@ -389,7 +390,7 @@ TEST_F(Mcmc, OptionsOutOfRange) {
         NpyWriter output = writer(target, o);
         change(o);
         try {
-            run_mcmc(Context(), target, o, output);
+            run_mcmc(cases::context(), target, o, output);
             ADD_FAILURE() << part;
         } catch (const Error& error) {
             EXPECT_EQ(error.kind(), ErrorKind::usage) << error.what();
@@ -416,7 +417,7 @@ TEST_F(Mcmc, EnergyThatIsNotFiniteIsNumerical) {
     o.samples = 10;
     NpyWriter output = writer(target, o);
     try {
-        run_mcmc(Context(), target, o, output);
+        run_mcmc(cases::context(), target, o, output);
         ADD_FAILURE();
     } catch (const Error& error) {
         EXPECT_EQ(error.kind(), ErrorKind::numerical);

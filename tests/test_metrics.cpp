@@ -1,4 +1,5 @@
 // test_metrics.cpp - figures against a reference: by hand, against naive integrals, and their invariances.
+#include "backend.h"
 #include "engine/error.h"
 #include "engine/metrics.h"
 #include <algorithm>
@@ -15,12 +16,6 @@ namespace {
 
 constexpr double rounding = 1e-12; // sums of at most 1e4 numbers of order 1
 constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
-
-Context with_threads(int threads) {
-    ContextOptions options;
-    options.threads = threads;
-    return Context(options);
-}
 
 Array<double> normal_rows(std::size_t rows, std::size_t cols, unsigned seed, double scale = 1,
                           double shift = 0) {
@@ -142,7 +137,7 @@ TEST(Metrics, IntegersShiftedByOneByHand) {
     Array<double> reference(20, 1), samples(20, 1);
     for (std::size_t n = 0; n < 20; ++n)
         reference[n] = static_cast<double>(n), samples[n] = static_cast<double>(n + 1);
-    const Figures f = figures(with_threads(1), samples, {}, reference, nullptr, 0);
+    const Figures f = figures(cases::context(1), samples, {}, reference, nullptr, 0);
     EXPECT_NEAR(f.second_moment_error, 400.0 / 2470, rounding); // sums of squares: 2870 and 2470
     EXPECT_NEAR(f.marginal_tv, 0.05, rounding);                 // 0 is missing, 20 falls into the bin of 19
     EXPECT_NEAR(f.marginal_w1, 1 / std::sqrt(399.0 / 12), rounding);
@@ -160,7 +155,7 @@ TEST(Metrics, AgreeWithNaiveOracles) {
         for (double& w : weight) w = std::uniform_real_distribution<double>(0, 1)(engine);
         const double total = std::accumulate(weight.begin(), weight.end(), 0.0);
         for (double& w : weight) w /= total;
-        const Figures f = figures(with_threads(2), x, weight, y, nullptr, 0);
+        const Figures f = figures(cases::context(2), x, weight, y, nullptr, 0);
         double tv = 0, w1 = 0;
         for (std::size_t i = 0; i < d; ++i) {
             const std::vector<double> a = column(x, i), b = column(y, i);
@@ -178,7 +173,7 @@ TEST(Metrics, SlicedDistanceInOneDimensionIsTheWassersteinDistance) {
     double scale = 0;
     for (const double v : y) scale += v * v / 47;
     const double exact = std::sqrt(naive_w2_squared(column(x, 0), column(y, 0)) / scale);
-    EXPECT_NEAR(figures(with_threads(1), x, {}, y, nullptr, 6).sliced_w, exact, rounding);
+    EXPECT_NEAR(figures(cases::context(1), x, {}, y, nullptr, 6).sliced_w, exact, rounding);
 }
 
 TEST(Metrics, SlicedDistanceOfAShift) {
@@ -188,16 +183,16 @@ TEST(Metrics, SlicedDistanceOfAShift) {
     for (std::size_t n = 0; n < x.rows(); ++n) x(n, 0) += 3, x(n, 5) -= 4;
     double scale = 0;
     for (const double v : y) scale += v * v / 1001 / 7;
-    const double squared = std::pow(figures(with_threads(2), x, {}, y, nullptr, 8).sliced_w, 2) * scale;
+    const double squared = std::pow(figures(cases::context(2), x, {}, y, nullptr, 8).sliced_w, 2) * scale;
     EXPECT_NEAR(squared, 25.0 / 7, 4.5 * 0.12 * 25 / 7);
 }
 
 TEST(Metrics, ScaleFree) {
     Array<double> x = normal_rows(313, 5, 9, 1.1), y = normal_rows(401, 5, 10);
-    const Figures before = figures(with_threads(1), x, {}, y, nullptr, 0);
+    const Figures before = figures(cases::context(1), x, {}, y, nullptr, 0);
     for (double& v : x) v *= 1024;
     for (double& v : y) v *= 1024;
-    const Figures after = figures(with_threads(1), x, {}, y, nullptr, 0);
+    const Figures after = figures(cases::context(1), x, {}, y, nullptr, 0);
     EXPECT_EQ(before.second_moment_error, after.second_moment_error);
     EXPECT_EQ(before.marginal_tv, after.marginal_tv);
     EXPECT_NEAR(before.marginal_w1, after.marginal_w1, rounding);
@@ -215,7 +210,7 @@ TEST(Metrics, WeightsAreRepeatedRows) {
     Array<double> repeated(rows.size(), 4);
     for (std::size_t k = 0; k < rows.size(); ++k) std::copy_n(x.row(rows[k]), 4, repeated.row(k));
     const Target target = standard_gaussian(4);
-    const Context context = with_threads(2);
+    const Context context = cases::context(2);
     expect_close(figures(context, x, weight, y, &target, 1), figures(context, repeated, {}, y, &target, 1),
                  rounding);
 }
@@ -228,7 +223,7 @@ TEST(Metrics, RowsOfWeightZeroAreNotLookedAt) {
     std::vector<double> weight(41, 1.0);
     weight[40] = 0;
     const Target target = standard_gaussian(3);
-    const Context context = with_threads(1);
+    const Context context = cases::context(1);
     expect_close(figures(context, longer, weight, y, &target, 1), figures(context, x, {}, y, &target, 1),
                  rounding);
 }
@@ -239,7 +234,7 @@ TEST(Metrics, EnergiesOfTwoGaussians) {
     const double s2 = 1.44, n = 10'007;
     const Array<double> x = normal_rows(10'007, 8, 15, 1.2), y = normal_rows(10'007, 8, 16);
     const Target target = standard_gaussian(8);
-    const Figures f = figures(with_threads(2), x, {}, y, &target, 0);
+    const Figures f = figures(cases::context(2), x, {}, y, &target, 0);
     EXPECT_NEAR(f.energy_mean_error, 4 * (s2 - 1) / 2, 5 * 2 * s2 / std::sqrt(n));
     EXPECT_NEAR(f.energy_std_ratio, s2, 5 * 2 * s2 / std::sqrt(n));
 }
@@ -247,7 +242,7 @@ TEST(Metrics, EnergiesOfTwoGaussians) {
 TEST(Metrics, TheReferenceItselfIsAtDistanceZeroAndTheFloorIsNot) {
     const Array<double> y = normal_rows(2001, 3, 17);
     const Target target = standard_gaussian(3);
-    const FiguresWithFloor result = compare(with_threads(2), y, {}, y, &target, 3);
+    const FiguresWithFloor result = compare(cases::context(2), y, {}, y, &target, 3);
     EXPECT_EQ(values_of(result.figures), (std::vector<double>{0, 0, 0, 0, 0, 1}));
     // Two halves of 1000: errors of second moments sqrt(2 * 2 / 1000) on the diagonal, of means sqrt(2 /
     // 1000) = 0.045.
@@ -263,7 +258,7 @@ TEST(Metrics, TheReferenceItselfIsAtDistanceZeroAndTheFloorIsNot) {
 
 TEST(Metrics, TheFloorDependsOnTheReferenceAndTheSeedOnly) {
     const Array<double> y = normal_rows(401, 2, 18);
-    const Context context = with_threads(1);
+    const Context context = cases::context(1);
     const auto floor = [&](const Array<double>& x, std::uint64_t seed) {
         return values_of(compare(context, x, {}, y, nullptr, seed).floor);
     };
@@ -276,9 +271,9 @@ TEST(Metrics, SameBytesForAnyThreadCount) {
     const Array<double> x = normal_rows(10'007, 21, 21), y = normal_rows(997, 21, 22);
     const std::vector<double> weight(10'007, 0.5);
     const Target target = standard_gaussian(21);
-    const FiguresWithFloor one = compare(with_threads(1), x, weight, y, &target, 4);
+    const FiguresWithFloor one = compare(cases::context(1), x, weight, y, &target, 4);
     for (const int threads : {2, 3, 7}) {
-        const FiguresWithFloor many = compare(with_threads(threads), x, weight, y, &target, 4);
+        const FiguresWithFloor many = compare(cases::context(threads), x, weight, y, &target, 4);
         EXPECT_EQ(values_of(one.figures), values_of(many.figures));
         EXPECT_EQ(values_of(one.floor), values_of(many.floor));
     }
@@ -288,7 +283,7 @@ TEST(Metrics, ConstantCoordinates) {
     Array<double> x = normal_rows(100, 2, 23), y = normal_rows(80, 2, 24);
     for (std::size_t n = 0; n < 100; ++n) x(n, 1) = 0.25;
     for (std::size_t n = 0; n < 80; ++n) y(n, 1) = 0.25;
-    const Context context = with_threads(1);
+    const Context context = cases::context(1);
     const Figures same = figures(context, x, {}, y, nullptr, 0);
     EXPECT_TRUE(std::isfinite(same.marginal_w1));
     x(7, 1) = 0.5;
@@ -299,7 +294,7 @@ TEST(Metrics, ConstantCoordinates) {
 }
 
 TEST(Metrics, WrongInput) {
-    const Context context = with_threads(1);
+    const Context context = cases::context(1);
     const Array<double> good = normal_rows(30, 2, 25), other = normal_rows(30, 3, 26),
                         few = normal_rows(19, 2, 27);
     const Target target = standard_gaussian(3);

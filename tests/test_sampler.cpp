@@ -57,7 +57,7 @@ TEST(Sde, GaussianModelsGiveTheirMeanAndCovariance) {
         const Case exact(3, kind);
         SampleOptions options;
         options.steps = 64, options.seed = 5;
-        const Samples out = sample(cases::context(2), exact.model, 20000, options);
+        const Samples out = sample(cases::context(2), exact.model, cases::sized(20'000u, 5000u), options);
         EXPECT_TRUE(out.log_density.empty());
         EXPECT_EQ(out.report.steps, 64);
         EXPECT_LE(out.report.runaways, 10u); // OU: beyond 5 s, 6e-7 of each coordinate a step
@@ -72,7 +72,7 @@ TEST(Ode, GaussianModelsGiveTheirMeanAndCovariance) {
         const Case exact(3, kind);
         SampleOptions options;
         options.method = Method::ode, options.steps = 64, options.seed = 6;
-        const Samples out = sample(cases::context(2), exact.model, 20000, options);
+        const Samples out = sample(cases::context(2), exact.model, cases::sized(20'000u, 2000u), options);
         expect_moments(doubles(out.rows), exact.law, 2e-3); // Heun at 64 steps; below
     }
 }
@@ -368,7 +368,7 @@ TEST(Sampling, AnInterruptStopsIt) {
     const std::atomic<int> signal{15};
     ContextOptions options;
     options.interrupt_signal = &signal;
-    const Context context(options);
+    const Context context = cases::context(options);
     EXPECT_THROW(sample(context, exact.model, 1000), Interrupted);
     const double x[] = {0, 0};
     EXPECT_THROW(log_density(context, exact.model, 1, x), Interrupted);

@@ -1,5 +1,6 @@
 // test_score.cpp - grad h and Lap h against sums over terms and finite differences, at every SIMD level; the
 // score in the units of the data against exact Gaussians.
+#include "engine/device_score.h"
 #include "engine/score.h"
 #include "score_cases.h"
 
@@ -14,7 +15,7 @@ using kernels::kScoreTile;
 using oracle::Naive;
 using std::size_t;
 
-/// One tile through the kernels: [site][particle] in and out.
+/// One tile through the kernels of the backend: [site][particle] in and out.
 template <class T> struct Tile {
     Array<T> gradient;
     std::vector<T> laplacian;
@@ -25,8 +26,34 @@ template <class T> struct Tile {
         Array<T> z(x.cols(), kScoreTile), scratch(field.scratch());
         for (size_t i = 0; i < x.cols(); ++i)
             for (size_t p = 0; p < kScoreTile; ++p) z(i, p) = static_cast<T>(x(p, i));
+        if constexpr (built_with_cuda)
+            if (context.device() == Device::cuda) {
+                on_device(context.device_state(), field, c, z, with);
+                return;
+            }
         field.gradient(field.arrange(c), z.data(), gradient.data(), with ? laplacian.data() : nullptr,
                        scratch.data());
+    }
+
+  private:
+    /// The tile as the first particles of a chunk; the Laplacian comes in parts, one of each site.
+    void on_device(DeviceState& device, const ScoreField<T>& field, const std::vector<double>& c,
+                   const Array<T>& z, bool with) {
+        DeviceScore<T> score(device, field, {field.arrange(c)});
+        std::vector<T> x(score.numbers(), T{0});
+        const auto at = [&](size_t i) { return static_cast<std::ptrdiff_t>(i * score.chunk()); };
+        for (size_t i = 0; i < z.rows(); ++i) std::copy_n(z.row(i), kScoreTile, x.begin() + at(i));
+        const auto there = to_device<T>(device, x, "positions");
+        DeviceArray<T> slopes(device, x.size(), "gradient"), parts(device, with ? x.size() : 0, "Laplacian");
+        cuda::ScoreUpdate<T> update;
+        update.gradient = slopes.data(), update.laplacian = parts.data();
+        score.gradient(0, there.data(), kScoreTile, update);
+        const auto slope = to_host(device, slopes), part = to_host(device, parts);
+        if (with) std::fill(laplacian.begin(), laplacian.end(), T{0});
+        for (size_t i = 0; i < z.rows(); ++i) {
+            std::copy_n(slope.begin() + at(i), kScoreTile, gradient.row(i));
+            for (size_t p = 0; with && p < kScoreTile; ++p) laplacian[p] += part[i * score.chunk() + p];
+        }
     }
 };
 

@@ -229,7 +229,7 @@ TEST_F(Standardize, AnInterruptStopsThePass) {
     const std::atomic<int> signal{2};
     ContextOptions options;
     options.interrupt_signal = &signal;
-    EXPECT_THROW(column_statistics(Context(options), file, view_of(file)), Interrupted);
+    EXPECT_THROW(column_statistics(cases::context(options), file, view_of(file)), Interrupted);
 }
 
 } // namespace

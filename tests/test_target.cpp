@@ -1,4 +1,5 @@
 // test_target.cpp - lattices, energies against naive sums, forces against differences, direct draws.
+#include "backend.h"
 #include "engine/error.h"
 #include "engine/target.h"
 #include "kernels/elementary.h"
@@ -130,7 +131,7 @@ TEST(Lattice, DistanceIsTheShortestPathAlongEdges) {
 }
 
 TEST(Energy, LatticeEqualsTheNaiveSum) {
-    const Context context;
+    const Context context = cases::context();
     for (const auto& shape : shapes)
         for (const Boundary boundary : boundaries)
             for (const std::vector<double>& site :
@@ -155,7 +156,7 @@ TEST(Energy, TwoSitesByHand) {
     target.law = ginzburg_landau({{2}, Boundary::periodic}, 1, 4, 2);
     const double x[] = {1, 2};
     double u, g[2];
-    energy_gradient(Context(), target, 1, x, &u, g);
+    energy_gradient(cases::context(), target, 1, x, &u, g);
     EXPECT_DOUBLE_EQ(u, 9.5);
     EXPECT_DOUBLE_EQ(g[0], -1);
     EXPECT_DOUBLE_EQ(g[1], 1 + 4 * 2 * 3);
@@ -215,7 +216,7 @@ std::vector<Target> all_with_energy() {
 }
 
 TEST(Energy, GradientsAreTheDerivatives) {
-    const Context context;
+    const Context context = cases::context();
     for (const Target& target : all_with_energy()) {
         const std::size_t d = target.dimension();
         std::vector<double> x = random_rows(3, d, 7), u(3), g(3 * d), up(3), down(3);
@@ -241,10 +242,10 @@ TEST(Energy, GaussianAndMixtureByHand) {
     target.law = gaussian({1}, quarter);
     const double x[] = {2};
     double u;
-    energy(Context(), target, 1, x, &u);
+    energy(cases::context(), target, 1, x, &u);
     EXPECT_DOUBLE_EQ(u, 2);
     target.law = GaussianMixtureTarget{{0.3, 0.7}, {gaussian({1}, quarter), gaussian({0}, unit)}};
-    energy(Context(), target, 1, x, &u);
+    energy(cases::context(), target, 1, x, &u);
     const double density = (0.3 * std::exp(-2.0) / 0.5 + 0.7 * std::exp(-2.0)) / std::sqrt(2 * M_PI);
     EXPECT_NEAR(u, -std::log(density), 1e-15);
 }
@@ -254,11 +255,11 @@ TEST(Energy, SameBytesForAnyThreadsBatchAndSimdLevel) {
         const std::size_t d = target.dimension(), count = 31;
         const std::vector<double> x = random_rows(count, d, 3);
         std::vector<double> u(count), g(count * d);
-        energy_gradient(Context({.threads = 1, .isa = Isa::baseline}), target, count, x.data(), u.data(),
-                        g.data());
+        energy_gradient(cases::context({.threads = 1, .isa = Isa::baseline}), target, count, x.data(),
+                        u.data(), g.data());
         for (const Isa isa : {Isa::baseline, Isa::avx2, Isa::avx512}) {
             if (isa > best_isa()) continue;
-            const Context context({.threads = 3, .isa = isa});
+            const Context context = cases::context({.threads = 3, .isa = isa});
             for (std::size_t first = 0; first < count; first += 10) {
                 const std::size_t now = std::min<std::size_t>(10, count - first);
                 std::vector<double> some(now), force(now * d);
@@ -276,7 +277,7 @@ TEST(Energy, NotFiniteStaysNotFinite) {
         double u;
         for (const double bad : {std::nan(""), HUGE_VAL, 1e200}) {
             x[0] = bad;
-            energy(Context(), target, 1, x.data(), &u);
+            energy(cases::context(), target, 1, x.data(), &u);
             EXPECT_TRUE(bad == 1e200 || !std::isfinite(u)) << target.law.index();
         }
     }
@@ -312,7 +313,7 @@ TEST(Target, EvenIsKnownFromTheParameters) {
     t.law = ToyTarget{"moons"};
     EXPECT_FALSE(t.even());
     double x[] = {0, 0};
-    EXPECT_THROW(energy(Context(), t, 1, x, x), Error);
+    EXPECT_THROW(energy(cases::context(), t, 1, x, x), Error);
 }
 
 TEST(Target, UnboundedEnergiesAreRecognised) {
@@ -348,7 +349,7 @@ constexpr double z_bound = 5;
 
 std::vector<double> drawn(const Target& target, std::size_t count) {
     std::vector<double> x(count * target.dimension());
-    draw_direct(Context(), target, 11, 0, count, x.data());
+    draw_direct(cases::context(), target, 11, 0, count, x.data());
     return x;
 }
 
@@ -397,13 +398,14 @@ TEST(DirectDraw, SameRowsForAnySplitAndThreads) {
     for (const Target& target : targets) {
         const std::size_t d = target.dimension();
         std::vector<double> all(101 * d), part(101 * d);
-        draw_direct(Context({.threads = 1}), target, 5, 0, 101, all.data());
-        draw_direct(Context({.threads = 3}), target, 5, 0, 37, part.data());
-        draw_direct(Context({.threads = 2}), target, 5, 37, 64, part.data() + 37 * d);
+        draw_direct(cases::context({.threads = 1}), target, 5, 0, 101, all.data());
+        draw_direct(cases::context({.threads = 3}), target, 5, 0, 37, part.data());
+        draw_direct(cases::context({.threads = 2}), target, 5, 37, 64, part.data() + 37 * d);
         EXPECT_EQ(all, part);
     }
     double x;
-    EXPECT_THROW(draw_direct(Context(), lattice_target({1}, Boundary::free, 1, {0, 1}), 1, 0, 1, &x), Error);
+    EXPECT_THROW(draw_direct(cases::context(), lattice_target({1}, Boundary::free, 1, {0, 1}), 1, 0, 1, &x),
+                 Error);
 }
 
 TEST(DirectDraw, Toys) {

@@ -1,5 +1,6 @@
 // test_transfer_matrix.cpp - log Z, moments and draws of chains against stored answers, Gaussian algebra,
 // direct sums and messages of another discretisation.
+#include "backend.h"
 #include "engine/error.h"
 #include "engine/transfer_matrix.h"
 #include <cmath>
@@ -49,7 +50,7 @@ void expect_answers(const LatticeTarget& target, const Answers& expected, double
 double largest_z(const TransferMatrix& matrix, const LatticeTarget& law, size_t rows, std::uint64_t seed) {
     const size_t d = law.lattice.sites();
     Array<double> x(rows, d);
-    const Context context;
+    const Context context = cases::context();
     matrix.draw(context, seed, 0, rows, x.data());
     double largest = 0;
     const auto score = [&](const auto& f, double expected) {
@@ -109,7 +110,9 @@ TEST_P(Stored, Averages) {
             EXPECT_NEAR(moments(i, j), answers_["second_moments"][i][j], 1e-12) << i << ' ' << j;
 }
 
-TEST_P(Stored, Draws) { EXPECT_LE(largest_z(TransferMatrix(law_), law_, 20000, 1), z_bound); }
+TEST_P(Stored, Draws) {
+    EXPECT_LE(largest_z(TransferMatrix(law_), law_, cases::sized(20'000u, 200u), 1), z_bound);
+}
 
 INSTANTIATE_TEST_SUITE_P(Chains, Stored,
                          ::testing::Values("gl1d_16_periodic", "gl1d_64_moderate", "gl1d_50_zero",
@@ -152,7 +155,8 @@ TEST(TransferMatrix, GaussianChains) {
         for (const size_t d : {1u, 2u, 3u, 31u}) {
             const LatticeTarget target = chain(d, boundary, 1.7, {0.4, 0.3}, 0.1);
             expect_answers(target, gaussian_answers(target), 1e-12);
-            EXPECT_LE(largest_z(TransferMatrix(target), target, 20000, 2), z_bound) << d;
+            EXPECT_LE(largest_z(TransferMatrix(target), target, cases::sized(20'000u, 200u), 2), z_bound)
+                << d;
         }
 }
 
@@ -165,7 +169,8 @@ TEST(TransferMatrix, GaussianChainsFarFromASite) {
           chain(7, Boundary::periodic, 0, {-2, 0.5}), chain(8, Boundary::free, -0.2, {0, 0.5}),
           chain(9, Boundary::periodic, -0.2, {0, 0.5})}) {
         expect_answers(target, gaussian_answers(target), 1e-11);
-        EXPECT_LE(largest_z(TransferMatrix(target), target, 20000, 3), z_bound) << target.coupling;
+        EXPECT_LE(largest_z(TransferMatrix(target), target, cases::sized(20'000u, 200u), 3), z_bound)
+            << target.coupling;
     }
 }
 
@@ -185,7 +190,7 @@ Answers direct_sums(const LatticeTarget& law) {
         for (size_t i = 0; i < d; ++i, rest /= side) x(n, i) = -3.5 + h * static_cast<double>(rest % side);
     }
     std::vector<double> u(x.rows());
-    energy(Context(), target, x.rows(), x.data(), u.data());
+    energy(Context({.device = Device::cpu}), target, x.rows(), x.data(), u.data()); // on either backend
     Answers answers{0, std::vector<double>(d), Array<double>(d, d)};
     double z = 0;
     for (size_t n = 0; n < x.rows(); ++n) {
@@ -208,16 +213,16 @@ TEST(TransferMatrix, TwoAndThreeSites) {
             for (const double coupling : {2.0, -0.7}) {
                 const LatticeTarget target = chain(d, boundary, coupling, {0.3, -2, -0.4, 1.1}, 0.2);
                 expect_answers(target, direct_sums(target), 1e-11);
-                EXPECT_LE(largest_z(TransferMatrix(target), target, 30'000, 4), z_bound);
+                EXPECT_LE(largest_z(TransferMatrix(target), target, cases::sized(30'000u, 300u), 4), z_bound);
             }
 }
 
 /// Mean of a function of x_0 that no second moment determines: the law of one site, not only its width.
 TEST(TransferMatrix, DrawsHaveTheShapeOfTheDensity) {
     const TransferMatrix matrix(chain(3, Boundary::periodic, 3, {0.3, -4, 0, 2}));
-    const size_t rows = 100'000;
+    const size_t rows = cases::sized(100'000u, 1000u);
     Array<double> x(rows, 3);
-    matrix.draw(Context(), 5, 0, rows, x.data());
+    matrix.draw(cases::context(), 5, 0, rows, x.data());
     // dlog Z / dc_4 = -3 E[x^4], by a difference of log Z.
     const double step = 1e-4;
     const double fourth =
@@ -273,7 +278,7 @@ TEST(TransferMatrix, StiffChain) {
     const LatticeTarget target = ginzburg_landau({{128}, Boundary::zero}, 0.03, 0.125, 1.0 / 400);
     const TransferMatrix matrix(target);
     EXPECT_NEAR(matrix.log_partition(), log_partition_by_messages(target, 3), 1e-9);
-    EXPECT_LE(largest_z(matrix, target, 4000, 6), z_bound);
+    EXPECT_LE(largest_z(matrix, target, cases::sized(4000u, 100u), 6), z_bound);
 }
 
 TEST(TransferMatrix, SlopeOfLogZIsTheEdgeEnergy) {
@@ -296,7 +301,7 @@ TEST(TransferMatrix, LongChains) {
         const double increment = at(513).log_partition() - at(512).log_partition();
         EXPECT_NEAR(longest.log_partition() - at(512).log_partition(), 512 * increment, 1e-8);
         Array<double> x(8, 1024);
-        longest.draw(Context(), 7, 0, 8, x.data());
+        longest.draw(cases::context(), 7, 0, 8, x.data());
         for (const double v : x) EXPECT_TRUE(v != 0 && std::abs(v) < 3);
     }
 }
@@ -307,13 +312,13 @@ TEST(TransferMatrix, LongChains) {
 TEST(TransferMatrix, SameBytesForThreadsSplitsAndSimdLevel) {
     for (const Boundary boundary : boundaries) {
         const TransferMatrix matrix(chain(9, boundary, 5, {0.2, -4, 0, 3}));
-        const size_t rows = 1001;
+        const size_t rows = cases::sized(1001u, 67u);
         Array<double> expected(rows, 9), x(rows, 9);
-        matrix.draw(Context({.threads = 1, .isa = Isa::baseline}), 8, 5, rows, expected.data());
+        matrix.draw(cases::context({.threads = 1, .isa = Isa::baseline}), 8, 5, rows, expected.data());
         for (const int threads : {1, 3})
             for (const Isa isa : {Isa::baseline, best_isa()})
-                for (const size_t split : {1u, 313u, 1000u}) {
-                    const Context context({.threads = threads, .isa = isa});
+                for (const size_t split : {size_t{1}, rows / 3, rows - 1}) {
+                    const Context context = cases::context({.threads = threads, .isa = isa});
                     matrix.draw(context, 8, 5, split, x.data());
                     matrix.draw(context, 8, 5 + split, rows - split, x.row(split));
                     EXPECT_TRUE(std::equal(x.begin(), x.end(), expected.begin())) << threads << ' ' << split;

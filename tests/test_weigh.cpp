@@ -1,5 +1,6 @@
 // test_weigh.cpp - importance weights, log Z, tail index, weighted means and resampling: by hand, against
 // exact laws and naive sums, and limits.
+#include "backend.h"
 #include "engine/error.h"
 #include "engine/weigh.h"
 #include "kernels/philox.h"
@@ -20,12 +21,6 @@ constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
 constexpr double rounding = 1e-13; // a few hundred roundings of numbers of order 1
 constexpr double z_bound = 4.5;    // two-sided probability 7e-6 for a normal error
 
-/// The device, in the build of these tests that has one.
-const Context& where() {
-    static const Context context({.threads = 1});
-    return context;
-}
-
 ErrorKind kind_of(const std::function<void()>& call) {
     try {
         call();
@@ -38,7 +33,7 @@ ErrorKind kind_of(const std::function<void()>& call) {
 
 TEST(ImportanceWeights, ThreeSamplesByHand) {
     const std::vector<double> log_weight = {0, std::log(3.0), -infinity};
-    const Weights w = importance_weights(where(), log_weight);
+    const Weights w = importance_weights(cases::context(), log_weight);
     EXPECT_NEAR(w.weight[0], 0.25, rounding);
     EXPECT_NEAR(w.weight[1], 0.75, rounding);
     EXPECT_EQ(w.weight[2], 0);
@@ -52,7 +47,7 @@ TEST(ImportanceWeights, ThreeSamplesByHand) {
 }
 
 TEST(ImportanceWeights, EqualWeightsHaveNoErrorAndNoTail) {
-    const Weights w = importance_weights(where(), std::vector<double>(1000, -12.5));
+    const Weights w = importance_weights(cases::context(), std::vector<double>(1000, -12.5));
     EXPECT_NEAR(w.ess_fraction, 1, rounding);
     EXPECT_LE(w.ess_fraction, 1);
     EXPECT_NEAR(w.log_partition, -12.5, rounding);
@@ -61,7 +56,8 @@ TEST(ImportanceWeights, EqualWeightsHaveNoErrorAndNoTail) {
 }
 
 TEST(ImportanceWeights, EveryValueThatIsNotFiniteIsAFlag) {
-    const Weights w = importance_weights(where(), std::vector<double>{infinity, not_a_number, -infinity, 2});
+    const Weights w =
+        importance_weights(cases::context(), std::vector<double>{infinity, not_a_number, -infinity, 2});
     EXPECT_EQ(w.flagged, 3u);
     EXPECT_EQ(w.weight, (std::vector<double>{0, 0, 0, 1}));
     EXPECT_NEAR(w.log_partition, 2 - std::log(4.0), rounding);
@@ -69,7 +65,7 @@ TEST(ImportanceWeights, EveryValueThatIsNotFiniteIsAFlag) {
 }
 
 TEST(ImportanceWeights, OneSampleHasNoStandardError) {
-    const Weights w = importance_weights(where(), std::vector<double>{3.0});
+    const Weights w = importance_weights(cases::context(), std::vector<double>{3.0});
     EXPECT_EQ(w.log_partition, 3);
     EXPECT_EQ(w.ess_fraction, 1);
     EXPECT_TRUE(std::isnan(w.log_partition_error));
@@ -81,15 +77,15 @@ TEST(ImportanceWeights, ALargeShiftMovesOnlyLogZ) {
     std::vector<double> a(10'007), b;
     for (double& l : a) l = std::round(normal(engine) * 1024) / 1024; // so that the shift is exact
     for (const double l : a) b.push_back(l - 65536);
-    const Weights wa = importance_weights(where(), a), wb = importance_weights(where(), b);
+    const Weights wa = importance_weights(cases::context(), a), wb = importance_weights(cases::context(), b);
     EXPECT_EQ(wa.weight, wb.weight);
     EXPECT_EQ(wa.tail_index, wb.tail_index);
     EXPECT_NEAR(wa.log_partition, wb.log_partition + 65536, 1e-10);
 }
 
 TEST(ImportanceWeights, NothingToWeigh) {
-    EXPECT_EQ(kind_of([] { importance_weights(where(), {}); }), ErrorKind::usage);
-    EXPECT_EQ(kind_of([] { importance_weights(where(), std::vector<double>(40, -infinity)); }),
+    EXPECT_EQ(kind_of([] { importance_weights(cases::context(), {}); }), ErrorKind::usage);
+    EXPECT_EQ(kind_of([] { importance_weights(cases::context(), std::vector<double>(40, -infinity)); }),
               ErrorKind::numerical);
 }
 
@@ -111,12 +107,12 @@ struct Gaussian {
 
 TEST(ImportanceWeights, GaussianWithinItsErrors) {
     const Gaussian problem(100'000, 1.3, 2);
-    const Weights w = importance_weights(where(), problem.log_weight);
+    const Weights w = importance_weights(cases::context(), problem.log_weight);
     EXPECT_LE(std::abs(w.log_partition - Gaussian::log_partition()), z_bound * w.log_partition_error);
     EXPECT_NEAR(w.log_partition_error, std::sqrt((1 / Gaussian::ess(1.3) - 1) / 1e5), 1e-5);
     EXPECT_NEAR(w.ess_fraction, Gaussian::ess(1.3), 0.01);
     EXPECT_LT(w.tail_index, 0.5); // bounded weights
-    const WeightedMean square = weighted_mean(where(), w.weight, problem.square);
+    const WeightedMean square = weighted_mean(cases::context(), w.weight, problem.square);
     EXPECT_LE(std::abs(square.mean - 1), z_bound * square.standard_error);
 }
 
@@ -125,8 +121,8 @@ TEST(ImportanceWeights, StandardErrorsAreCalibrated) {
     double partition = 0, mean = 0;
     for (int run = 0; run < runs; ++run) {
         const Gaussian problem(1000, 1.5, 100 + static_cast<std::uint64_t>(run));
-        const Weights w = importance_weights(where(), problem.log_weight);
-        const WeightedMean square = weighted_mean(where(), w.weight, problem.square);
+        const Weights w = importance_weights(cases::context(), problem.log_weight);
+        const WeightedMean square = weighted_mean(cases::context(), w.weight, problem.square);
         partition +=
             std::pow((w.log_partition - Gaussian::log_partition()) / w.log_partition_error, 2) / runs;
         mean += std::pow((square.mean - 1) / square.standard_error, 2) / runs;
@@ -142,7 +138,9 @@ TEST(TailIndex, OfParetoWeights) {
         std::vector<double> log_weight(100'000);
         for (double& l : log_weight) l = -k * std::log(1 - uniform(engine));
         const double tail = std::ceil(3 * std::sqrt(1e5)), shrunk = (k * tail + 5) / (tail + 10);
-        EXPECT_NEAR(pareto_tail_index(where(), log_weight), shrunk, z_bound * (1 + k) / std::sqrt(tail)) << k;
+        EXPECT_NEAR(pareto_tail_index(cases::context(), log_weight), shrunk,
+                    z_bound * (1 + k) / std::sqrt(tail))
+            << k;
     }
 }
 
@@ -152,28 +150,28 @@ TEST(TailIndex, OfAnExponentialTailIsZero) {
     std::vector<double> log_weight(40'000);
     for (double& l : log_weight) l = std::log(exponential(engine));
     const double tail = 600, shrunk = 5 / (tail + 10);
-    EXPECT_NEAR(pareto_tail_index(where(), log_weight), shrunk, z_bound / std::sqrt(tail));
+    EXPECT_NEAR(pareto_tail_index(cases::context(), log_weight), shrunk, z_bound / std::sqrt(tail));
 }
 
 TEST(TailIndex, FewOrEqualDraws) {
     std::vector<double> few(24);
     for (std::size_t n = 0; n < few.size(); ++n) few[n] = static_cast<double>(n);
-    EXPECT_TRUE(std::isnan(pareto_tail_index(where(), few)));
+    EXPECT_TRUE(std::isnan(pareto_tail_index(cases::context(), few)));
     few.resize(60, -infinity); // flagged samples are no draws
-    EXPECT_TRUE(std::isnan(pareto_tail_index(where(), few)));
+    EXPECT_TRUE(std::isnan(pareto_tail_index(cases::context(), few)));
     few[24] = 24;
-    EXPECT_TRUE(std::isfinite(pareto_tail_index(where(), few)));
+    EXPECT_TRUE(std::isfinite(pareto_tail_index(cases::context(), few)));
     std::vector<double> one_giant(1000, 0.0);
     one_giant[500] = 30;
-    EXPECT_EQ(pareto_tail_index(where(), one_giant), infinity);
+    EXPECT_EQ(pareto_tail_index(cases::context(), one_giant), infinity);
     std::vector<double> far_apart(100);
     for (std::size_t n = 0; n < far_apart.size(); ++n) far_apart[n] = 1e4 * static_cast<double>(n);
-    EXPECT_EQ(pareto_tail_index(where(), far_apart), infinity);
+    EXPECT_EQ(pareto_tail_index(cases::context(), far_apart), infinity);
 }
 
 TEST(WeightedMeans, EqualWeightsGiveTheUsualError) {
     const WeightedMean mean =
-        weighted_mean(where(), std::vector<double>(4, 0.25), std::vector<double>{1, 2, 3, 6});
+        weighted_mean(cases::context(), std::vector<double>(4, 0.25), std::vector<double>{1, 2, 3, 6});
     EXPECT_NEAR(mean.mean, 3, rounding);
     EXPECT_NEAR(mean.standard_error, std::sqrt(14.0 / 3 / 4), rounding);
 }
@@ -182,19 +180,20 @@ TEST(WeightedMeans, ByHandAndScaleFree) {
     // mu = (1 + 3 * 5) / 4 = 4; sum of (w (v - mu))^2 = (9 + 9) / 16, times n / (n - 1) = 2
     for (const double scale : {0.25, 1.0, 1e30}) {
         const std::vector<double> weight = {scale, 3 * scale, 0}, value = {1, 5, not_a_number};
-        const WeightedMean mean = weighted_mean(where(), weight, value);
+        const WeightedMean mean = weighted_mean(cases::context(), weight, value);
         EXPECT_NEAR(mean.mean, 4, rounding);
         EXPECT_NEAR(mean.standard_error, std::sqrt(18.0 / 16 * 2), rounding);
     }
-    EXPECT_TRUE(std::isnan(
-        weighted_mean(where(), std::vector<double>{0, 1}, std::vector<double>{1, 2}).standard_error));
+    EXPECT_TRUE(
+        std::isnan(weighted_mean(cases::context(), std::vector<double>{0, 1}, std::vector<double>{1, 2})
+                       .standard_error));
 }
 
 TEST(WeightedMeans, WrongWeights) {
     const std::vector<double> two = {1, 2};
     for (const auto& weight : {std::vector<double>{1}, {0, 0}, {1, -1}, {1, not_a_number}, {1, infinity}})
-        EXPECT_EQ(kind_of([&] { weighted_mean(where(), weight, two); }), ErrorKind::usage);
-    EXPECT_EQ(kind_of([] { weighted_mean(where(), {}, {}); }), ErrorKind::usage);
+        EXPECT_EQ(kind_of([&] { weighted_mean(cases::context(), weight, two); }), ErrorKind::usage);
+    EXPECT_EQ(kind_of([] { weighted_mean(cases::context(), {}, {}); }), ErrorKind::usage);
 }
 
 // ---- resampling
@@ -294,7 +293,7 @@ TEST(WeightedSecondMoments, AreMeansOfProducts) {
             for (double& value : x) value = normal(engine);
             for (std::size_t n = 0; n < rows; ++n)
                 if (weight[n] == 0) x[n * d] = not_a_number;
-            SecondMoments moments(where(), d, true);
+            SecondMoments moments(cases::context(), d, true);
             const std::size_t first = rows / 3; // blocks of any length
             moments.add(first, weight.data(), x.data());
             moments.add(rows - first, weight.data() + first, x.data() + first * d);
@@ -303,7 +302,7 @@ TEST(WeightedSecondMoments, AreMeansOfProducts) {
                 for (std::size_t j = 0; j < d; ++j) {
                     std::vector<double> product(rows);
                     for (std::size_t n = 0; n < rows; ++n) product[n] = x[n * d + i] * x[n * d + j];
-                    const WeightedMean expected = weighted_mean(where(), weight, product);
+                    const WeightedMean expected = weighted_mean(cases::context(), weight, product);
                     EXPECT_NEAR(mean(i, j), expected.mean, 10 * rounding);
                     if (rows == 1)
                         EXPECT_TRUE(std::isnan(error(i, j)));
@@ -314,10 +313,10 @@ TEST(WeightedSecondMoments, AreMeansOfProducts) {
 }
 
 TEST(WeightedSecondMoments, WrongUse) {
-    EXPECT_EQ(kind_of([] { SecondMoments(where(), 0); }), ErrorKind::usage);
-    EXPECT_EQ(kind_of([] { SecondMoments(where(), std::size_t{1} << 24); }), ErrorKind::usage);
+    EXPECT_EQ(kind_of([] { SecondMoments(cases::context(), 0); }), ErrorKind::usage);
+    EXPECT_EQ(kind_of([] { SecondMoments(cases::context(), std::size_t{1} << 24); }), ErrorKind::usage);
     const double nothing = 0, x = 1;
-    SecondMoments moments(where(), 1);
+    SecondMoments moments(cases::context(), 1);
     moments.add(1, &nothing, &x);
     EXPECT_EQ(kind_of([&] { moments.mean(); }), ErrorKind::usage);
     moments.add(1, &x, &x);

@@ -36,8 +36,8 @@ struct Settings {
 };
 
 /// The initial value takes DYNKIN_EMULATOR_ORDER (forward, reverse, random) and DYNKIN_EMULATOR_SCHEDULE
-/// (at_once, when_needed, others_first) from the environment, no device when DYNKIN_EMULATOR_DEVICES is 0, and
-/// `digest` when DYNKIN_EMULATOR_DIGEST is set.
+/// (at_once, when_needed, others_first) from the environment, no device when DYNKIN_EMULATOR_DEVICES is 0,
+/// and `digest` when DYNKIN_EMULATOR_DIGEST is set.
 extern Settings settings;
 Settings settings_from_environment();
 
