@@ -167,8 +167,47 @@ void flatten(const std::string& prefix, const Json& object, Rows& rows) {
     }
 }
 
-/// Aligned lines `name  value`; then figures that have a floor, as a table of three columns; then the times.
-std::string figures_text(const Json& figures, const std::string& times) {
+/// One line an observable: its name, value, error and what else there is; the two-point function distance by
+/// distance.
+std::string observables_text(const Json& observables) {
+    if (observables.empty()) return {};
+    std::vector<std::string> columns;
+    std::string more;
+    Rows rows; // name, entry
+    for (const auto& [name, entry] : observables.items()) {
+        const bool list = entry.contains("distance");
+        if (!list) rows.emplace_back(name, entry);
+        const std::size_t length = list ? entry["distance"].size() : 0, shown = length > 16 ? 12 : length;
+        if (shown < length) more = fmt::format("{}: {} distances more in --json\n", name, length - shown);
+        for (std::size_t r = 0; r < shown; ++r) {
+            Json one;
+            for (const auto& [key, values] : entry.items())
+                if (key != "distance") one[key] = values[r];
+            rows.emplace_back(name + " " + value_text(entry["distance"][r]), one);
+        }
+    }
+    for (const auto& item : rows[0].second.items()) columns.push_back(item.key());
+    std::size_t width = 10;
+    for (const auto& row : rows) width = std::max(width, row.first.size());
+    std::string text = fmt::format("{:<{}}", "observable", width);
+    for (const std::string& column : columns)
+        text += fmt::format("  {:>{}}", column, std::max<std::size_t>(column.size(), 10));
+    text += "\n";
+    for (const auto& [name, entry] : rows) {
+        text += fmt::format("{:<{}}", name, width);
+        for (const std::string& column : columns)
+            text +=
+                fmt::format("  {:>{}}", value_text(entry[column]), std::max<std::size_t>(column.size(), 10));
+        text += "\n";
+    }
+    return text + more;
+}
+
+/// Aligned lines `name  value`; then figures that have a floor, as a table of three columns; then
+/// observables; then the times.
+std::string figures_text(Json figures, const std::string& times) {
+    const Json observables = figures.value("observables", Json::object());
+    figures.erase("observables");
     Rows rows;
     flatten("", figures, rows);
     std::map<std::string, std::string> floors;
@@ -188,6 +227,7 @@ std::string figures_text(const Json& figures, const std::string& times) {
     }
     if (!table.empty())
         lines += fmt::format("{:<{}}  {:>10}  {:>10}\n", "figure", width, "value", "floor") + table;
+    lines += observables_text(observables);
     if (!times.empty()) lines += fmt::format("{:<{}}  {}\n", "seconds", width, times);
     return lines;
 }

@@ -8,6 +8,9 @@
 #include "engine/progress.h"
 #include "engine/target.h"
 #include "engine/transfer_matrix.h"
+#include "gnuplot.h"
+#include "observe.h"
+#include "report_pages.h"
 #include "run_state.h"
 #include <algorithm>
 #include <cmath>
@@ -22,7 +25,7 @@ constexpr double r_hat_limit = 1.05;
 
 struct Options {
     Common common;
-    std::string target, output, sampler = "auto", dtype = "f4", model, start;
+    std::string target, output, sampler = "auto", dtype = "f4", model, start, report;
     std::size_t samples = 0, chains = 0;
     int warmup = 0, thinning = 0, temperatures = 0;
     double acceptance = 0.8;
@@ -224,12 +227,59 @@ int unconverged(const Options& o, const McmcReport& report) {
     return o.allow_unconverged ? 0 : static_cast<int>(ErrorKind::numerical);
 }
 
+/// From the file, which a pipe or /dev/null is not.
+ObservableReport put_observables(const Context& context, const Options& o, const Target& target,
+                                 const std::vector<Polynomial>& polynomials, std::size_t chains,
+                                 Result& result) {
+    if (!std::filesystem::is_regular_file(o.output)) return {};
+    result.stage("observables");
+    ObservableReport report =
+        observe_file(context, SampleFile(o.output), target.lattice(), polynomials, {}, chains, false);
+    const auto observables = observables_json(report);
+    if (!observables.empty()) result["observables"] = observables;
+    return report;
+}
+
+void check_report(const Options& o, const std::string& sampler) {
+    if (o.report.empty()) return;
+    require(sampler != "direct" && sampler != "exact", ErrorKind::usage,
+            "--report: shows Markov chains, and this is " +
+                std::string(sampler == "direct" ? "a direct draw" : "an exact draw"));
+    require(!std::filesystem::exists(o.output) || std::filesystem::is_regular_file(o.output),
+            ErrorKind::usage, "--report: reads the samples back, and " + o.output + " is no regular file");
+    require_gnuplot();
+}
+
+void write_report(const Context& context, const Options& o, const Target& target, const McmcReport& report,
+                  const ObservableReport& observables, Result& result, ReportFolder& folder) {
+    const auto figures = result.json();
+    result.stage("report");
+    write_chains(context,
+                 {SampleFile(o.output),
+                  target,
+                  report.chains,
+                  static_cast<std::size_t>(report.thinning),
+                  observables,
+                  figures,
+                  {{"target", o.target},
+                   {"samples", o.output},
+                   {"sampler", result["sampler"].get<std::string>()},
+                   {"seed", std::to_string(o.common.seed)},
+                   {"dynkin", DYNKIN_VERSION}}},
+                 folder);
+    folder.commit();
+}
+
 int run(const Options& o) {
     require(o.samples >= 1, ErrorKind::usage, "-n: expected at least 1 sample, got 0");
     require_distinct(o.output, {o.target, o.model, o.start});
     require_writable(o.output);
     const Target target = read_target(o.target);
+    const std::vector<Polynomial> polynomials = read_observables(o.target, target);
     const std::string sampler = sampler_of(o, target);
+    check_report(o, sampler);
+    std::optional<ReportFolder> folder;
+    if (!o.report.empty()) folder.emplace(o.report);
     const Context context = make_context(
         o.common, sampler == "direct" || !target.has_device_energy() ? Runs::on_cpu : Runs::on_cpu_or_device);
     Result result("draw", o.common, context);
@@ -263,6 +313,9 @@ int run(const Options& o) {
     Checkpoint(checkpoint).remove();
     configuration["target-file"] = o.target;
     write_configuration(o.output, configuration);
+    const ObservableReport observables =
+        put_observables(context, o, target, polynomials, report.chains, result);
+    if (folder) write_report(context, o, target, report, observables, result, *folder);
     result.print();
     return unconverged(o, report);
 }
@@ -273,6 +326,8 @@ chains (hmc), or on replicas at several temperatures that exchange states (tempe
 model: chains that redraw whole tiles of a lattice from a model's conditionals (fit --tile), with a Metropolis test each;
 heatbath: single sites of a lattice. Neither depends on how good the model is, but for its speed.
 Lattices of one axis can be drawn exactly, by transfer matrix, with log Z (exact).
+Observables of lattices, and of the table [observables] of the target's file (docs/formats.md), come with errors that
+count their autocorrelation: tau is the integrated time 1/2 + sum rho(t) in kept states of a chain, 1/2 when independent.
 0 means chosen: chains near N/100, thinning 1.5 autocorrelation times. Rows come chain after chain for each kept state.
 Exit code 4 when R-hat is above 1.05; the samples are kept.
 
@@ -327,6 +382,13 @@ Command draw_command(CLI::App& parent) {
         ->capture_default_str();
     command->add_flag_callback(
         "--f4", [options] { options->dtype = "f4"; }, "the same as --dtype f4");
+    command
+        ->add_option(
+            "--report", o.report,
+            "a folder for report.html with traces and ranks of the chains, PNG, figures.csv, summary.json; "
+            "by gnuplot")
+        ->check(CLI::Validator(named, ""))
+        ->type_name("DIR");
     command->add_flag("--allow-unconverged", o.allow_unconverged,
                       "exit code 0 even when R-hat is above 1.05");
     add_common_flags(*command, o.common, true);

@@ -5,6 +5,9 @@
 #include "engine/npy.h"
 #include "engine/progress.h"
 #include "engine/target.h"
+#include "gnuplot.h"
+#include "observe.h"
+#include "report_pages.h"
 #include <algorithm>
 #include <cmath>
 #include <fmt/format.h>
@@ -16,7 +19,7 @@ namespace {
 
 struct Options {
     Common common;
-    std::string samples, reference, target, weights, log_density;
+    std::string samples, reference, target, weights, log_density, report;
     std::uint64_t max_rows = 1'000'000;
 };
 
@@ -152,13 +155,33 @@ void put_entropy_gap(Result& result, const Context& context, const Options& opti
     result["entropy_gap_left_out"] = n - static_cast<std::size_t>(count);
 }
 
+/// The shape of one sample: the target's, else that of a file that has several axes.
+std::vector<std::size_t> shape_of(const std::optional<Target>& target, const SampleFile& samples,
+                                  const SampleFile& reference) {
+    if (target) return target->sample_shape();
+    return samples.sample_shape().size() > 1 ? samples.sample_shape() : reference.sample_shape();
+}
+
+Facts facts_of(const Options& options) {
+    Facts facts = {{"samples", options.samples}, {"reference", options.reference}};
+    for (const auto& [name, file] : {std::pair{"target", options.target}, {"weights", options.weights}})
+        if (!file.empty()) facts.emplace_back(name, file);
+    facts.emplace_back("seed", std::to_string(options.common.seed));
+    facts.emplace_back("dynkin", DYNKIN_VERSION);
+    return facts;
+}
+
 int run(const Options& options) {
     const Context context = make_context(options.common, Runs::on_cpu_or_device);
     Result result("evaluate", options.common, context);
+    std::optional<ReportFolder> folder;
+    if (!options.report.empty()) require_gnuplot(), folder.emplace(options.report);
     result.stage("read");
     const SampleFile reference_file(options.reference), samples_file(options.samples);
     check_dimension(options.samples, samples_file.cols(), reference_file.cols(), options.reference);
     const std::optional<Target> target = target_of(options, reference_file.cols());
+    const std::vector<Polynomial> polynomials =
+        target ? read_observables(options.target, *target) : std::vector<Polynomial>{};
     check_rows(options.reference, reference_file.rows());
     check_rows(options.samples, samples_file.rows());
     const Samples samples = read_samples(context, options, samples_file);
@@ -173,6 +196,24 @@ int run(const Options& options) {
     result["dimension"] = reference.cols();
     put_figures(result, measured, target && target->has_energy());
     if (!options.log_density.empty()) put_entropy_gap(result, context, options, *target, reference);
+    ObservableReport of_samples, of_reference;
+    if (target) {
+        result.stage("observables");
+        of_samples = observe(context, samples.rows, samples.weight, target->lattice(), polynomials);
+        of_reference = observe(context, reference, {}, target->lattice(), polynomials);
+        const auto observables = observables_json(of_samples, of_reference);
+        if (!observables.empty()) result["observables"] = observables;
+    }
+    if (folder) {
+        const auto figures = result.json();
+        result.stage("report");
+        write_evaluation(context,
+                         {samples.rows, samples.weight, reference, target ? &*target : nullptr,
+                          shape_of(target, samples_file, reference_file), of_samples, of_reference, figures,
+                          facts_of(options), options.common.seed},
+                         *folder);
+        folder->commit();
+    }
     result.print();
     return 0;
 }
@@ -185,10 +226,13 @@ const char* const footer = R"(Figures (0 for equal laws but for noise; energy_st
   energy_mean_error    difference of the mean energies in standard deviations of the reference (with --target)
   energy_std_ratio     ratio of the standard deviations of the energy (with --target)
   entropy_gap          mean of log p - log q over the reference, nats (with --log-density; laws of known density)
+Observables of lattices, and of the table [observables] of the target's file (docs/formats.md), stand beside those of
+the reference; deviation is their difference in joint standard errors of independent rows.
 The floor is the same figure between two random halves of the reference, so at half its size.
 
 Example:
-  dynkin evaluate new.npy --against train.npy --target target.toml --weights weights.npy)";
+  dynkin evaluate new.npy --against train.npy --target target.toml --weights weights.npy
+  dynkin evaluate new.npy --against train.npy --target target.toml --report report)";
 
 } // namespace
 
@@ -216,6 +260,12 @@ Command evaluate_command(CLI::App& parent) {
         ->add_option("--max-rows", options->max_rows,
                      "most rows read of each file, evenly spread (memory: 8 d bytes a row)")
         ->check(CLI::Range(std::uint64_t{20}, std::uint64_t{1} << 40));
+    command
+        ->add_option("--report", options->report,
+                     "a folder for report.html (one page with its pictures), PNG, figures.csv, summary.json; "
+                     "by gnuplot")
+        ->check(CLI::Validator(named, ""))
+        ->type_name("DIR");
     add_common_flags(*command, options->common, false);
     command->footer(footer);
     return {command, [options] { return run(*options); }};

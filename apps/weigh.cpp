@@ -7,6 +7,7 @@
 #include "engine/npy.h"
 #include "engine/progress.h"
 #include "engine/target.h"
+#include "observe.h"
 #include <algorithm>
 #include <cmath>
 #include <fmt/format.h>
@@ -248,6 +249,7 @@ int run(const Options& options) {
     result.stage("weigh");
     check_options(options);
     const Target target = read_target(options.target);
+    const std::vector<Polynomial> polynomials = read_observables(options.target, target);
     const SampleFile samples(options.samples), log_density(options.log_density);
     check_inputs(samples, log_density, target);
     WeighedRows pass = weigh_rows(context, target, samples, log_density);
@@ -259,6 +261,10 @@ int run(const Options& options) {
         result.stage("stages");
         put_stages(context, options, target, result);
     }
+    result.stage("observables");
+    const auto observables = observables_json(
+        observe_file(context, samples, target.lattice(), polynomials, weights.weight, 0, true));
+    if (!observables.empty()) result["observables"] = observables;
     result.stage("write");
     write_outputs(context, options, samples, weights, result);
     result.print();
@@ -273,7 +279,9 @@ const char* const footer =
     R"(Writes the weights, f8 of shape (N), which sum to 1; samples whose log density or energy is not finite
 have weight 0, are counted in `flagged`, and count as zeros in log Z and the effective sample size.
 Standard errors: of log Z by the delta method, sd(w) / (mean(w) sqrt(N)); of weighted means by linearisation.
-magnetisation is the mean over sites. Memory: about 40 bytes a sample.
+magnetisation is the mean over sites. Observables of lattices, and of the table [observables] of the target's file
+(name = "x^4 - m^2": see docs/formats.md), stand in a table of their own. Memory: about 40 bytes a sample, and up to
+64 MiB for observables.
 --resampled takes every sample floor or ceil of M w times (systematic resampling, fixed by --seed) in the
 order of the file: M samples of equal weight, whose means are those of the weights on average over seeds. They
 repeat samples, which is not more information: standard errors are those of the weights.

@@ -12,6 +12,7 @@
 #include "model_file.h"
 #include "nonlinear_model.h"
 #include "npy.h"
+#include "observables.h"
 #include "prior.h"
 #include "process.h"
 #include "sampler.h"

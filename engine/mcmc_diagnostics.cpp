@@ -1,12 +1,11 @@
 // mcmc_diagnostics.cpp - split R-hat and effective sample size (Vehtari, Gelman, Simpson, Carpenter, Buerkner
 // 2021).
+#include "autocovariance.h"
 #include "error.h"
 #include "mcmc.h"
 #include <algorithm>
 #include <cmath>
-#include <complex>
 #include <limits>
-#include <numbers>
 #include <numeric>
 #include <utility>
 
@@ -95,74 +94,15 @@ double r_hat(const Split& s) {
     return std::sqrt((n - 1) / n + v.between_means / v.within);
 }
 
-/// In-place transform of 2^k values: sum_n x_n exp(-2 pi i n m / size).
-void fourier(std::vector<std::complex<double>>& x) {
-    const std::size_t size = x.size();
-    for (std::size_t i = 1, j = 0; i < size; ++i) {
-        std::size_t bit = size >> 1;
-        for (; j & bit; bit >>= 1) j ^= bit;
-        j ^= bit;
-        if (i < j) std::swap(x[i], x[j]);
+/// Each chain less its own mean.
+Autocovariance autocovariance(Split s) {
+    for (std::size_t c = 0; c < s.chains; ++c) {
+        double* chain = s.values.data() + c * s.length;
+        const double mean = std::accumulate(chain, chain + s.length, 0.0) / static_cast<double>(s.length);
+        for (std::size_t n = 0; n < s.length; ++n) chain[n] -= mean;
     }
-    for (std::size_t length = 2; length <= size; length *= 2) {
-        std::vector<std::complex<double>> root(length / 2);
-        for (std::size_t k = 0; k < length / 2; ++k)
-            root[k] =
-                std::polar(1.0, -2 * std::numbers::pi * static_cast<double>(k) / static_cast<double>(length));
-        for (std::size_t start = 0; start < size; start += length)
-            for (std::size_t k = 0; k < length / 2; ++k) {
-                const auto a = x[start + k], b = x[start + k + length / 2] * root[k];
-                x[start + k] = a + b;
-                x[start + k + length / 2] = a - b;
-            }
-    }
+    return {std::move(s.values), s.chains, s.length};
 }
-
-/// Autocovariance (divided by n) at each lag, mean over chains: by direct sums for the first lags, which is
-/// all that nearly independent chains need, and by Fourier transform from there.
-class Autocovariance {
-  public:
-    explicit Autocovariance(Split centred) : s_(std::move(centred)) {
-        for (std::size_t c = 0; c < s_.chains; ++c) {
-            double* chain = s_.values.data() + c * s_.length;
-            const double mean =
-                std::accumulate(chain, chain + s_.length, 0.0) / static_cast<double>(s_.length);
-            for (std::size_t n = 0; n < s_.length; ++n) chain[n] -= mean;
-        }
-    }
-    double operator()(std::size_t lag) {
-        if (lag >= direct_lags && all_.empty()) transform();
-        if (!all_.empty()) return all_[lag];
-        double sum = 0;
-        for (std::size_t c = 0; c < s_.chains; ++c) {
-            const double* chain = s_.values.data() + c * s_.length;
-            sum += std::inner_product(chain, chain + (s_.length - lag), chain + lag, 0.0);
-        }
-        return sum / static_cast<double>(s_.values.size());
-    }
-
-  private:
-    static constexpr std::size_t direct_lags = 32;
-
-    void transform() {
-        std::size_t size = 1;
-        while (size < 2 * s_.length) size *= 2;
-        std::vector<std::complex<double>> power(size), one(size);
-        for (std::size_t c = 0; c < s_.chains; ++c) {
-            std::fill(one.begin(), one.end(), 0.0);
-            std::copy_n(s_.values.data() + c * s_.length, s_.length, one.begin());
-            fourier(one);
-            for (std::size_t k = 0; k < size; ++k) power[k] += std::norm(one[k]);
-        }
-        fourier(power);
-        all_.resize(s_.length);
-        const double scale = static_cast<double>(size) * static_cast<double>(s_.values.size());
-        for (std::size_t n = 0; n < s_.length; ++n) all_[n] = power[n].real() / scale;
-    }
-
-    Split s_;
-    std::vector<double> all_;
-};
 
 } // namespace
 
@@ -187,7 +127,7 @@ double effective_sample_size(std::span<const double> values, std::size_t chains,
     const double n = static_cast<double>(s.length), total = static_cast<double>(s.values.size());
     const double pooled = v.within * (n - 1) / n + v.between_means;
     if (!(pooled > 0) || !std::isfinite(pooled)) return 0;
-    Autocovariance covariance(s);
+    Autocovariance covariance = autocovariance(s);
     const auto correlation = [&](std::size_t lag) { return 1 - (v.within - covariance(lag)) / pooled; };
     double tau = -1, smallest = std::numeric_limits<double>::infinity();
     for (std::size_t lag = 0; lag + 1 < s.length; lag += 2) {

@@ -23,7 +23,8 @@ constexpr std::uint64_t largest_header = 1u << 16;
 constexpr std::size_t largest_rank = 32;           // as NumPy
 constexpr std::uint64_t block_bytes = 1u << 22;    // converted between two looks at the file size
 constexpr std::uint64_t released_bytes = 1u << 26; // mapped in before pages are given back
-constexpr std::size_t run = 512, tile = 16; // Fortran order: rows of a column at a time, columns side by side
+constexpr std::size_t run = 512,
+                      abreast = 16; // Fortran order: rows of a column at a time, columns side by side
 constexpr std::string_view magic = "\x93NUMPY";
 
 [[noreturn]] void reject(const std::filesystem::path& path, std::string_view what) {
@@ -407,11 +408,11 @@ template <class T> bool SampleFile::convert_block(std::size_t first, std::size_t
     if (!header_.fortran_order) return convert_run(data + first * cols_ * bytes, count * cols_, out);
     const std::span<const std::size_t> axes = std::span(header_.shape).subspan(1);
     bool bad = false;
-    T columns[tile][run];
+    T columns[abreast][run];
     for (std::size_t i = 0; i < count; i += run) {
         const std::size_t n = std::min(run, count - i);
-        for (std::size_t j = 0; j < cols_; j += tile) {
-            const std::size_t width = std::min(tile, cols_ - j);
+        for (std::size_t j = 0; j < cols_; j += abreast) {
+            const std::size_t width = std::min(abreast, cols_ - j);
             for (std::size_t c = 0; c < width; ++c)
                 bad |= convert_run(data + (fortran_column(axes, cols_, j + c) * rows_ + first + i) * bytes, n,
                                    columns[c]);
