@@ -169,6 +169,7 @@ Answer naive(const ManyWellTarget& t, const double* x) {
     return a;
 }
 Answer naive(const ToyTarget&, const double*) { return {}; }
+Answer naive(const PluginTarget&, const double*) { return {}; }
 
 // A term is a polynomial of at most 13 operations on numbers whose absolute values add up to `size`, and it
 // passes through one sum of 7 halvings and d / 128 additions, d <= 143. Gaussians: substitution adds d terms

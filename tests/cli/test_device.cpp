@@ -234,7 +234,7 @@ TEST_F(OnEmulator, PriorsAgree) {
             succeed({"fit", "--prior", kind, data, "-o", path(name + kind), "--degree", "3", "--quiet",
                      "--device", name},
                     emulated());
-            for (const std::string sigma : {std::string("0.3"), path("sigma.npy")})
+            for (const std::string& sigma : {std::string("0.3"), path("sigma.npy")})
                 succeed({"score", path(name + kind), data, "--sigma", sigma, "-o",
                          path(name + kind + (sigma == "0.3" ? "one" : "each")), "--quiet", "--device", name},
                         emulated());
