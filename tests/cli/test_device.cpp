@@ -136,8 +136,10 @@ class ProcessesOnBothDevices : public OnEmulator, public ::testing::WithParamInt
 
 TEST_P(ProcessesOnBothDevices, ThePipelineAgrees) {
     const std::string target = path("target.toml"), train = path("train.npy"), process = GetParam();
-    write_bytes(target, "[target]\nkind = \"eight_gaussians\"\n");
-    succeed({"draw", target, "-n", "2000", "-o", train, "--quiet"});
+    write_bytes(target, "[target]\nkind = \"gaussian_mixture\"\nweights = [0.4, 0.6]\n"
+                        "means = [[-1.5, 0.5], [1.2, -0.5]]\n"
+                        "covariances = [[[0.5, 0.1], [0.1, 0.4]], [[0.3, -0.1], [-0.1, 0.6]]]\n");
+    succeed({"draw", target, "-n", "1000", "-o", train, "--quiet"});
     Arguments flags = {"--process", process};
     if (process == "linear") {
         write_bytes(path("p.toml"),
@@ -160,9 +162,9 @@ TEST_P(ProcessesOnBothDevices, ThePipelineAgrees) {
         fit.insert(fit.end(), flags.begin(), flags.end());
         fits[device] = on(fit);
         const std::string model = path("cpu"), steps = exact ? "24" : "48";
-        on({"sample", model, "-n", "300", "-o", path(name + "ode"), "--method", "ode", "--steps", steps,
+        on({"sample", model, "-n", "100", "-o", path(name + "ode"), "--method", "ode", "--steps", steps,
             "--log-density", path(name + "q")});
-        on({"sample", model, "-n", "300", "-o", path(name + "sde"), "--steps", steps});
+        on({"sample", model, "-n", "100", "-o", path(name + "sde"), "--steps", steps});
         on({"density", model, path("cpuode"), "-o", path(name + "density"), "--steps", steps});
         on({"score", model, path("cpuode"), "-t", "0.1", "-o", path(name + "score")});
     }

@@ -82,9 +82,8 @@ TEST_F(Pipeline, DigitsKeepTheirConstantPixels) {
     const std::string digits = DYNKIN_SOURCE_DIR "/data/digits.npy";
     json({"fit", digits, "-o", path("m.dynkin"), "--dequantise", "17", "--drop-constant", "--levels", "flat",
           "--pairs", "all:1", "--degree", "2", "--ridge", "0.03", "--time-nodes", "8"});
-    const auto sampled =
-        json({"sample", path("m.dynkin"), "-n", "100", "-o", path("y.npy"), "--method", "ode"});
-    EXPECT_EQ(sampled.at("samples"), 100);
+    succeed({"sample", path("m.dynkin"), "-n", "100", "-o", path("y.npy"), "--method",
+             "ode"}); // which may warn of particles outside the box
     const SampleFile data(digits), generated(path("y.npy"));
     ASSERT_EQ(generated.cols(), 64u);
     std::vector<double> x(data.rows() * 64), y(100 * 64);

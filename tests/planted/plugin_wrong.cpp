@@ -1,5 +1,5 @@
 // plugin_wrong.cpp - fails as its first parameter says: 0 energies alone, 1 a status, 2 a NaN at the start, 3
-// a status for gradients, 4 a NaN where x_0 < 0.
+// a status for gradients, 4 a NaN where x_0 < -0.5.
 #include <cmath>
 #include <dynkin/plugin.h>
 
@@ -12,7 +12,7 @@ extern "C" int dynkin_energy(const double* parameters, size_t, size_t dimension,
         energies[n] = 0;
         for (size_t i = 0; i < dimension; ++i)
             energies[n] += 0.5 * x[n * dimension + i] * x[n * dimension + i];
-        if (fault == 2 || (fault == 4 && x[n * dimension] < 0)) energies[n] = NAN;
+        if (fault == 2 || (fault == 4 && x[n * dimension] < -0.5)) energies[n] = NAN;
     }
     return 0;
 }
