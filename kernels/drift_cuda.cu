@@ -6,19 +6,20 @@ namespace dynkin::cuda {
 namespace {
 
 constexpr unsigned block_threads = 128;
+constexpr unsigned blocks_asked = 1;   ///< of a multiprocessor; without a number ptxas spills for occupancy
 constexpr unsigned pilot_threads = 32; ///< pilot paths are few, and long
 
 __device__ std::size_t thread_number() {
     return static_cast<std::size_t>(blockIdx.x) * blockDim.x + threadIdx.x;
 }
 
-template <class View> __global__ void __launch_bounds__(block_threads)
+template <class View> __global__ void __launch_bounds__(block_threads, blocks_asked)
     values_kernel(View law, std::size_t count, const double* x, double* f) {
     const std::size_t n = thread_number(), d = static_cast<std::size_t>(law.dimension);
     if (n < count) drift(law, x + n * d, f + n * d);
 }
 
-template <class View> __global__ void __launch_bounds__(block_threads)
+template <class View> __global__ void __launch_bounds__(block_threads, blocks_asked)
     derivatives_kernel(View law, const double* noise, std::size_t count, const double* x, double* f,
                        double* jacobian, double* ito) {
     const auto d = static_cast<std::size_t>(law.dimension);
@@ -32,7 +33,7 @@ template <class View> __global__ void __launch_bounds__(block_threads)
     if (ito) drift_curvature(law, noise, x + n * d, along, ito + (n * d + j) * d);
 }
 
-template <class View> __global__ void __launch_bounds__(block_threads)
+template <class View> __global__ void __launch_bounds__(block_threads, blocks_asked)
     advance_kernel(View law, const double* noise, PathLeap leap, std::size_t count, double* x,
                    std::uint32_t* lost) {
     const std::size_t n = thread_number(), d = static_cast<std::size_t>(law.dimension);
@@ -55,7 +56,7 @@ template <class View> __global__ void __launch_bounds__(block_threads)
     lost[n] = bad;
 }
 
-template <class View> __global__ void __launch_bounds__(pilot_threads)
+template <class View> __global__ void __launch_bounds__(pilot_threads, blocks_asked)
     pilot_kernel(View law, const double* noise, Scheme scheme, double h, int n, std::uint64_t seed,
                  std::size_t count, const std::uint64_t* paths, const double* x, double* coarse,
                  double* fine) {

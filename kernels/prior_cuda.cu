@@ -6,6 +6,7 @@ namespace dynkin::cuda {
 namespace {
 
 constexpr unsigned block_threads = 128;
+constexpr unsigned blocks_asked = 1; ///< of a multiprocessor; without a number ptxas spills for occupancy
 
 __device__ std::size_t thread_number() {
     return static_cast<std::size_t>(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -15,7 +16,7 @@ std::size_t curve_size(int degree, std::size_t padded) {
     return static_cast<std::size_t>(degree + 3) * padded;
 }
 
-template <class T> __global__ void __launch_bounds__(block_threads)
+template <class T> __global__ void __launch_bounds__(block_threads, blocks_asked)
     curves_kernel(const HermiteTables* tables, MarginalView marginals, double ridge, NoiseView noise,
                   std::size_t levels, std::size_t size, T* curves) {
     const std::size_t level = thread_number() / marginals.padded, j = thread_number() % marginals.padded,
@@ -25,7 +26,7 @@ template <class T> __global__ void __launch_bounds__(block_threads)
                              curves + level * size);
 }
 
-template <class T> __global__ void __launch_bounds__(block_threads)
+template <class T> __global__ void __launch_bounds__(block_threads, blocks_asked)
     flat_kernel(const HermiteTables* tables, FlatView law, NoiseView noise, const double* weights,
                 std::size_t levels, std::size_t size, T* curves) {
     const std::size_t level = thread_number() / law.d, j = thread_number() % law.d, at = level * noise.stride;
@@ -45,7 +46,7 @@ template <class T> __global__ void __launch_bounds__(block_threads)
                         law.padded, curves + level * size + j);
 }
 
-template <class T> __global__ void __launch_bounds__(block_threads)
+template <class T> __global__ void __launch_bounds__(block_threads, blocks_asked)
     scores_kernel(int degree, std::size_t d, std::size_t padded, const T* curves, std::size_t curve_stride,
                   std::size_t rows, const T* x, const T* product, NoiseView noise, T* out) {
     const std::size_t e = thread_number(), n = e / d, j = e % d, at = n * noise.stride;
@@ -55,14 +56,14 @@ template <class T> __global__ void __launch_bounds__(block_threads)
     out[e] = score;
 }
 
-template <class T> __global__ void __launch_bounds__(block_threads)
+template <class T> __global__ void __launch_bounds__(block_threads, blocks_asked)
     centre_kernel(std::size_t d, std::size_t rows, const T* x, const double* mean, NoiseView noise, T* out) {
     const std::size_t e = thread_number(), n = e / d;
     if (n >= rows) return;
     out[e] = x[e] * static_cast<T>(1 / noise.alpha[n * noise.stride]) - static_cast<T>(mean[e % d]);
 }
 
-template <class T> __global__ void __launch_bounds__(block_threads)
+template <class T> __global__ void __launch_bounds__(block_threads, blocks_asked)
     shrink_kernel(std::size_t d, std::size_t rows, const double* variances, NoiseView noise, T* x) {
     const std::size_t e = thread_number(), n = e / d, at = n * noise.stride;
     if (n >= rows) return;
@@ -70,7 +71,7 @@ template <class T> __global__ void __launch_bounds__(block_threads)
     x[e] *= static_cast<T>(-1 / (noise.alpha[at] * (variances[e % d] + sigma * sigma)));
 }
 
-template <class T> __global__ void __launch_bounds__(block_threads)
+template <class T> __global__ void __launch_bounds__(block_threads, blocks_asked)
     reduce_kernel(FlatView law, std::size_t rows, const T* x, NoiseView noise, T* y) {
     const std::size_t e = thread_number(), n = e / law.d, j = e % law.d, at = n * noise.stride;
     if (n >= rows) return;
@@ -82,14 +83,14 @@ template <class T> __global__ void __launch_bounds__(block_threads)
                                               law.mean[j]));
 }
 
-template <class T> __global__ void __launch_bounds__(block_threads)
+template <class T> __global__ void __launch_bounds__(block_threads, blocks_asked)
     weigh_kernel(std::size_t d, std::size_t rows, const double* weights, std::size_t stride, const T* x,
                  T* out) {
     const std::size_t e = thread_number(), n = e / d;
     if (n < rows) out[e] = static_cast<T>(weights[n * stride]) * x[e];
 }
 
-__global__ void __launch_bounds__(block_threads)
+__global__ void __launch_bounds__(block_threads, blocks_asked)
     range_kernel(std::size_t d, std::size_t rows, const double* x, double* least, double* most) {
     const std::size_t e = thread_number(), run = e / d, j = e % d, first = run * prior_run;
     if (first >= rows) return;
@@ -102,7 +103,7 @@ __global__ void __launch_bounds__(block_threads)
     least[e] = low, most[e] = high;
 }
 
-__global__ void __launch_bounds__(block_threads)
+__global__ void __launch_bounds__(block_threads, blocks_asked)
     powers_kernel(int top, std::size_t d, std::size_t rows, const double* x, const double* middle,
                   const double* inverse, double* sums) {
     const std::size_t e = thread_number(), run = e / d, j = e % d, first = run * prior_run;

@@ -7,6 +7,7 @@ namespace dynkin::cuda {
 namespace {
 
 constexpr unsigned most_threads = 64, least_threads = 32;
+constexpr unsigned blocks_asked = 1; ///< of a multiprocessor; without a number ptxas spills for occupancy
 
 __device__ std::size_t thread_number() {
     return static_cast<std::size_t>(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -30,7 +31,7 @@ __device__ FunctionTable own_table(const ScoreBasisView& basis) {
             static_cast<int>(blockDim.x)};
 }
 
-template <class View> __global__ void __launch_bounds__(most_threads)
+template <class View> __global__ void __launch_bounds__(most_threads, blocks_asked)
     scores_kernel(View law, ReverseModel model, ScoreAtView at, std::size_t count, const double* x,
                   double* score) {
     const std::size_t n = thread_number(), d = static_cast<std::size_t>(law.dimension),
@@ -42,7 +43,7 @@ template <class View> __global__ void __launch_bounds__(most_threads)
     for (std::size_t a = 0; a < driven; ++a) score[n * driven + a] = own[a];
 }
 
-template <class View> __global__ void __launch_bounds__(most_threads)
+template <class View> __global__ void __launch_bounds__(most_threads, blocks_asked)
     reverse_kernel(View law, ReverseModel model, ScoreAtView from, ScoreAtView to, ReverseStep step,
                    std::size_t count, double* x, std::uint32_t* away) {
     const std::size_t n = thread_number(), d = static_cast<std::size_t>(law.dimension);

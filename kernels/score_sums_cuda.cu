@@ -7,6 +7,7 @@ namespace dynkin::cuda {
 namespace {
 
 constexpr unsigned block_threads = 128;
+constexpr unsigned blocks_asked = 1; ///< of a multiprocessor; without a number ptxas spills for occupancy
 
 __device__ std::size_t thread_number() {
     return static_cast<std::size_t>(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -44,7 +45,7 @@ __host__ __device__ std::size_t law_numbers(int d) {
 }
 
 /// Threads without a law of their own work on the last one, and keep it to themselves.
-__global__ void __launch_bounds__(block_threads)
+__global__ void __launch_bounds__(block_threads, blocks_asked)
     laws_kernel(LawPlan plan, WarpLanes lanes, std::size_t count, const double* y, const double* f,
                 const double* jacobian, const double* ito, double* mean, double* factor,
                 unsigned char* failed) {
@@ -78,7 +79,7 @@ __global__ void __launch_bounds__(block_threads)
     failed[n] = bad;
 }
 
-__global__ void __launch_bounds__(block_threads)
+__global__ void __launch_bounds__(block_threads, blocks_asked)
     law_moments_kernel(int d, std::size_t count, const double* mean, const double* factor,
                        const double* origin, double* sums) {
     const auto width = static_cast<std::size_t>(d), entries = width + width * width;
@@ -91,7 +92,7 @@ __global__ void __launch_bounds__(block_threads)
     sums[run * entries + e] = sum;
 }
 
-__global__ void __launch_bounds__(block_threads)
+__global__ void __launch_bounds__(block_threads, blocks_asked)
     draws_kernel(DrawPlan plan, std::size_t count, const double* mean, const double* factor, double* points,
                  double* pulls) {
     const auto draws = static_cast<std::size_t>(plan.draws), width = static_cast<std::size_t>(plan.d),
@@ -121,7 +122,7 @@ __device__ FunctionTable table_of(const ScoreBasisView& basis, bool curvatures, 
     return {own, own + functions, curvatures ? own + 2 * functions : nullptr, 1};
 }
 
-__global__ void __launch_bounds__(block_threads)
+__global__ void __launch_bounds__(block_threads, blocks_asked)
     tables_kernel(ScoreBasisView basis, std::size_t points, const double* x, bool curvatures, double* table) {
     const auto width = static_cast<std::size_t>(basis.dimension);
     const std::size_t p = thread_number() / width, j = thread_number() % width;
@@ -129,7 +130,7 @@ __global__ void __launch_bounds__(block_threads)
     table_of(basis, curvatures, table, p).fill(basis, static_cast<int>(j), x[p * width + j]);
 }
 
-__global__ void __launch_bounds__(block_threads)
+__global__ void __launch_bounds__(block_threads, blocks_asked)
     features_kernel(ScoreBasisView basis, std::size_t points, bool curvatures, const double* table,
                     double weight, std::size_t stride, double* features) {
     const auto terms = static_cast<std::size_t>(basis.terms);
@@ -144,7 +145,7 @@ __global__ void __launch_bounds__(block_threads)
     }
 }
 
-__global__ void __launch_bounds__(block_threads)
+__global__ void __launch_bounds__(block_threads, blocks_asked)
     targets_kernel(ScoreBasisView basis, ReferenceView reference, const double* noise, std::size_t points,
                    const double* x, const double* f, const double* pulls, double weight, std::size_t stride,
                    double* targets) {
@@ -157,7 +158,7 @@ __global__ void __launch_bounds__(block_threads)
     targets[(p * driven + a) * stride] = weight * ((pulls ? pulls[p * driven + a] : 0) - score);
 }
 
-__global__ void __launch_bounds__(block_threads)
+__global__ void __launch_bounds__(block_threads, blocks_asked)
     laplacian_kernel(ScoreBasisView basis, std::size_t points, const double* table, double* sums) {
     const auto terms = static_cast<std::size_t>(basis.terms);
     const std::size_t run = thread_number() / terms, k = thread_number() % terms, from = run * sum_run;
@@ -177,7 +178,7 @@ __global__ void __launch_bounds__(block_threads)
     sums[run * terms + k] = sum;
 }
 
-__global__ void __launch_bounds__(block_threads)
+__global__ void __launch_bounds__(block_threads, blocks_asked)
     production_kernel(ScoreBasisView basis, std::size_t points, std::size_t sets, const double* noise,
                       const double* f, const double* references, const double* features,
                       const double* coefficients, double* sums) {
@@ -196,7 +197,7 @@ __global__ void __launch_bounds__(block_threads)
     sums[run * sets + c] = sum;
 }
 
-__global__ void __launch_bounds__(block_threads)
+__global__ void __launch_bounds__(block_threads, blocks_asked)
     add_kernel(std::size_t parts, std::size_t size, const double* part, double* sum) {
     const std::size_t e = thread_number();
     if (e >= size) return;
