@@ -79,4 +79,22 @@ void for_chunks(DeviceState& device, const Progress* progress, std::size_t count
     retire(chunks - 1);
 }
 
+/// out (count, width) of rows x (count, d), both on the host, by for_chunks(): work(used, rows, results)
+/// enqueues a chunk; its pointers are the device's. progress: null, or what shows how many rows are done.
+template <class Work> void map_rows(DeviceState& device, Progress* progress, std::size_t count,
+                                    std::size_t chunk, std::size_t d, const double* x, std::size_t width,
+                                    double* out, const Work& work) {
+    const auto load = [&](std::size_t first, std::size_t used, ChunkBuffers& b) {
+        std::copy_n(x + first * d, used * d, b.rows.data());
+    };
+    const auto enqueue = [&](std::size_t, std::size_t used, ChunkBuffers& b) {
+        work(used, b.rows_there.data(), b.numbers_there.data());
+    };
+    const auto store = [&](std::size_t first, std::size_t used, const ChunkBuffers& b) {
+        std::copy_n(b.numbers.data(), used * width, out + first * width);
+        if (progress) progress->set(first + used);
+    };
+    for_chunks(device, progress, count, chunk, {chunk * d, 0, chunk * width}, load, enqueue, store);
+}
+
 } // namespace dynkin

@@ -155,39 +155,23 @@ std::vector<double> DeviceWaves<T>::log_density(size_t count, const double* x) r
     std::vector<double> out(count);
     const size_t d = static_cast<size_t>(model_.dimension), chunk = chunk_of(device_, count, {d, 0, 1});
     Progress progress(context_, "density", count);
-    const auto load = [&](size_t first, size_t used, ChunkBuffers& b) {
-        std::copy_n(x + first * d, used * d, b.rows.data());
-    };
-    const auto work = [&](size_t, size_t used, ChunkBuffers& b) {
-        timed(device_, "waves.density", [&] {
-            cuda::wave_log_density(device_.compute_stream(), model_, used, b.rows_there.data(),
-                                   b.numbers_there.data());
-        });
-    };
-    const auto store = [&](size_t first, size_t used, const ChunkBuffers& b) {
-        std::copy_n(b.numbers.data(), used, out.data() + first);
-        progress.set(first + used);
-    };
-    for_chunks(device_, &progress, count, chunk, {chunk * d, 0, chunk}, load, work, store);
+    map_rows(device_, &progress, count, chunk, d, x, 1, out.data(),
+             [&](size_t used, const double* rows, double* log_density) {
+                 timed(device_, "waves.density", [&] {
+                     cuda::wave_log_density(device_.compute_stream(), model_, used, rows, log_density);
+                 });
+             });
     return out;
 }
 
 template <class T>
 void DeviceWaves<T>::score(size_t count, const double* x, double* out) requires(sizeof(T) == 8) {
     const size_t d = static_cast<size_t>(model_.dimension), chunk = chunk_of(device_, count, {d, 0, d});
-    const auto load = [&](size_t first, size_t used, ChunkBuffers& b) {
-        std::copy_n(x + first * d, used * d, b.rows.data());
-    };
-    const auto work = [&](size_t, size_t used, ChunkBuffers& b) {
-        timed(device_, "waves.score", [&] {
-            cuda::wave_scores(device_.compute_stream(), model_, used, b.rows_there.data(),
-                              b.numbers_there.data());
-        });
-    };
-    const auto store = [&](size_t first, size_t used, const ChunkBuffers& b) {
-        std::copy_n(b.numbers.data(), used * d, out + first * d);
-    };
-    for_chunks(device_, nullptr, count, chunk, {chunk * d, 0, chunk * d}, load, work, store);
+    map_rows(device_, nullptr, count, chunk, d, x, d, out,
+             [&](size_t used, const double* rows, double* score) {
+                 timed(device_, "waves.score",
+                       [&] { cuda::wave_scores(device_.compute_stream(), model_, used, rows, score); });
+             });
 }
 
 template class DeviceWaves<float>;

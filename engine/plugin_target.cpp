@@ -18,6 +18,13 @@ using Energy = decltype(&dynkin_energy);
     throw Error(ErrorKind::input, fmt::format("{}: {}", library.string(), message));
 }
 
+std::uint64_t checksum_of(const std::filesystem::path& library) {
+    const InputFile file(library); // a regular one: no pipe, which would be waited for
+    std::vector<std::byte> content(file.size());
+    file.read_at(0, content);
+    return checksum(content);
+}
+
 std::shared_ptr<void> open_library(const std::filesystem::path& library) {
     // A name without a slash would be looked for in the system's folders.
     void* handle = dlopen(std::filesystem::absolute(library).c_str(), RTLD_NOW | RTLD_LOCAL);
@@ -36,7 +43,7 @@ PluginTarget plugin_target(const std::filesystem::path& library, std::size_t dim
     target.library = library.string();
     target.dimension = dimension, target.parameters = std::move(parameters);
     target.start_low = start_low, target.start_high = start_high;
-    target.content = checksum(read_file(library)); // throws Error(io) unless it can be read
+    target.content = checksum_of(library);
     target.handle = open_library(library);
     target.energy = reinterpret_cast<Energy>(dlsym(target.handle.get(), "dynkin_energy"));
     if (!target.energy) fail(library, "expected a function dynkin_energy (engine/plugin.h), found none");

@@ -43,7 +43,7 @@ template <class T> __device__ double feature(const ConditionsView& v, const Cond
 /// again for each block of conditions, whose sums stand in registers.
 template <class T> __global__ void __launch_bounds__(block_threads)
     describe_kernel(ConditionsView v, ConditionalWork<T> w) {
-    const std::size_t n = static_cast<std::size_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+    const std::size_t n = gpu::thread_number();
     if (n >= w.particles()) return;
     const std::size_t tile = n / kScoreTile, p = n % kScoreTile, target = blockIdx.y;
     const T* x = w.x + tile * static_cast<std::size_t>(w.columns) * kScoreTile + p;

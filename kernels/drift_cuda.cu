@@ -5,13 +5,10 @@
 namespace dynkin::cuda {
 namespace {
 
-constexpr unsigned block_threads = 128;
-constexpr unsigned blocks_asked = 1;   ///< of a multiprocessor; without a number ptxas spills for occupancy
-constexpr unsigned pilot_threads = 32; ///< pilot paths are few, and long
+using gpu::blocks_asked, gpu::thread_number;
 
-__device__ std::size_t thread_number() {
-    return static_cast<std::size_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-}
+constexpr unsigned block_threads = 128;
+constexpr unsigned pilot_threads = 32; ///< pilot paths are few, and long
 
 template <class View> __global__ void __launch_bounds__(block_threads, blocks_asked)
     values_kernel(View law, std::size_t count, const double* x, double* f) {

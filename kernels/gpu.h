@@ -29,6 +29,14 @@ inline unsigned blocks_for(std::size_t count, unsigned block) {
     return static_cast<unsigned>((count + block - 1) / block);
 }
 
+/// Second number of __launch_bounds__ of kernels that ptxas, left to itself, makes spill for occupancy.
+constexpr unsigned blocks_asked = 1;
+
+/// Number of this thread in a launch of one axis.
+__device__ inline std::size_t thread_number() {
+    return static_cast<std::size_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+}
+
 constexpr std::size_t default_shared_memory = 48 * 1024; ///< bytes that a kernel may have without asking
 
 #ifdef __CUDACC__

@@ -5,12 +5,9 @@
 namespace dynkin::cuda {
 namespace {
 
-constexpr unsigned block_threads = 128;
-constexpr unsigned blocks_asked = 1; ///< of a multiprocessor; without a number ptxas spills for occupancy
+using gpu::blocks_asked, gpu::thread_number;
 
-__device__ std::size_t thread_number() {
-    return static_cast<std::size_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-}
+constexpr unsigned block_threads = 128;
 
 std::size_t curve_size(int degree, std::size_t padded) {
     return static_cast<std::size_t>(degree + 3) * padded;

@@ -6,12 +6,9 @@
 namespace dynkin::cuda {
 namespace {
 
-constexpr unsigned most_threads = 64, least_threads = 32;
-constexpr unsigned blocks_asked = 1; ///< of a multiprocessor; without a number ptxas spills for occupancy
+using gpu::blocks_asked, gpu::thread_number;
 
-__device__ std::size_t thread_number() {
-    return static_cast<std::size_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-}
+constexpr unsigned most_threads = 64, least_threads = 32;
 
 std::size_t functions_of(const ScoreBasisView& basis) {
     return static_cast<std::size_t>(basis.dimension * basis.width());

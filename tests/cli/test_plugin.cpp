@@ -5,6 +5,7 @@
 #include "program.h"
 #include <cmath>
 #include <fstream>
+#include <sys/stat.h>
 
 namespace dynkin::cli_test {
 namespace {
@@ -79,6 +80,9 @@ TEST_F(Plugin, ChainsStayWhereThereIsAnEnergy) {
 
 TEST_F(Plugin, WhatIsWrongIsNamed) {
     refused(write("absent.so", "dimension = 2\n"), path("absent.so"), 5);
+    ASSERT_EQ(mkfifo(path("pipe").c_str(), 0600), 0);
+    refused(write("pipe", "dimension = 2\n"), path("pipe"), 5);
+    refused(write("/dev/zero", "dimension = 2\n"), "/dev/zero", 5);
     write_bytes(path("text.so"), "not a library");
     refused(write("text.so", "dimension = 2\n"), "expected a shared object");
     refused(write("libm.so.6", "dimension = 2\n"), "libm.so.6", 5); // not looked for in the system's folders
