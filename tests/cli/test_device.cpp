@@ -129,9 +129,9 @@ TEST_P(OnBothDevices, ThePipelineAgrees) {
     }
 }
 
-/// Fit to weigh of a mixture of two Gaussians by each process on both devices: the same model to rounding (a linear
-/// process: the same numbers), and from one model the same samples, scores and densities to what float32 and
-/// 24 to 48 steps make of it.
+/// Fit to weigh of a mixture of two Gaussians by each process on both devices: the same model to rounding (a
+/// linear process: the same numbers), and from one model the same samples, scores and densities to what
+/// float32 and 24 to 48 steps make of it.
 class ProcessesOnBothDevices : public OnEmulator, public ::testing::WithParamInterface<const char*> {};
 
 TEST_P(ProcessesOnBothDevices, ThePipelineAgrees) {
