@@ -88,7 +88,9 @@ NpyWriter open_output(const Options& o, const Target& target, CheckpointOptions&
         }
     }
     checkpoint.resume = false;
-    return NpyWriter(o.output, shape, bytes);
+    NpyWriter output(o.output, shape, bytes);
+    Checkpoint(checkpoint).remove(); // an older run's: its rows are gone
+    return output;
 }
 
 /// Where independent rows come from: rows [first, first + count) into x; and, for lattices, averages over
@@ -170,11 +172,12 @@ void draw_rows(const Context& context, const Target& target, const Options& o,
         next += count;
         progress.set(next);
         if (checkpoint.enabled() && (progress.interrupted() || checkpoint.due())) {
-            output.sync(), output.keep();
+            output.sync();
             TensorFile state;
             state.put("rows", std::vector<std::uint64_t>{next});
             if (!rows.sums().empty()) state.put("sums", rows.sums());
             checkpoint.save(std::move(state));
+            output.keep();
         }
         if (progress.interrupted()) progress.throw_interrupted();
     }

@@ -1,39 +1,19 @@
 // dynkin.cpp - the program: finds the subcommand, runs it, turns failures into one line and an exit code.
 #include "command.h"
 #include "engine/error.h"
-#include <charconv>
-#include <cmath>
+#include "program.h"
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <exception>
 #include <fcntl.h>
 #include <filesystem>
-#include <fmt/format.h>
 #include <new>
 #include <system_error>
-#include <type_traits>
 #include <unistd.h>
 
 namespace dynkin::app {
 namespace {
-
-const char* const description = "Training-free diffusion sampler for Boltzmann targets p(x) ~ exp(-U(x)).";
-
-const char* const footer = R"(Examples:
-  dynkin draw target.toml -n 30000 -o train.npy
-  dynkin fit train.npy --target target.toml -o model.dynkin
-  dynkin sample model.dynkin -n 100000 --method ode -o new.npy --log-density logq.npy
-  dynkin weigh new.npy --log-density logq.npy --target target.toml -o weights.npy
-  dynkin evaluate new.npy --against train.npy --target target.toml --weights weights.npy
-  dynkin info model.dynkin
-
-'dynkin COMMAND --help' tells more. Every flag can stand in a TOML file given by --config, in the table [COMMAND];
-flags on the command line win.
-
-Exit codes:
-  0 success           2 wrong usage          3 the content of a file is wrong
-  4 numerical failure 5 a file or stdout cannot be opened, read or written, the device fails, or out of memory
-  1 internal error    130 SIGINT             143 SIGTERM)";
 
 /// Puts a placeholder at each standard descriptor that is closed, so that no output file gets its number. The
 /// placeholder of stdout refuses to be written, so that a lost result is an error.
@@ -43,65 +23,35 @@ void occupy_standard_descriptors() {
             _exit(5);
 }
 
-template <class T> bool parses(const std::string& text, T& value) {
-    const char* end = text.data() + text.size();
-    const auto [stop, error] = std::from_chars(text.data(), end, value);
-    return error == std::errc() && stop == end;
-}
-
-/// Rewrites an integer in plain decimals (CLI11 would read 010 as eight); returns what is wrong with it, or
-/// "".
-template <class T> std::string plain_integer(std::string& text) {
-    T value = 0;
-    double real = 0;
-    if (!parses(text, value)) {
-        const bool whole = parses(text, real) && real == std::floor(real) && std::abs(real) <= 0x1p53;
-        if (!whole || (real < 0 && std::is_unsigned_v<T>))
-            return fmt::format("expected {}, got '{}'",
-                               std::is_unsigned_v<T> ? "an integer from 0 to 2^64 - 1" : "an integer", text);
-        value = static_cast<T>(real);
+/// For exceptions that cannot leave where they are thrown, as a library's noexcept function that finds no
+/// memory.
+[[noreturn]] void on_terminate() {
+    try {
+        if (const auto exception = std::current_exception()) std::rethrow_exception(exception);
+    } catch (const std::bad_alloc&) {
+        std::fputs("error: out of memory; a file named *.partial may be left\n", stderr);
+        _exit(static_cast<int>(ErrorKind::io));
+    } catch (...) { // a defect, which a core shows best
     }
-    text = std::to_string(value);
-    return {};
+    std::abort();
 }
 
-std::string plain_number(std::string& text) {
-    double value = 0;
-    if (parses(text, value) && std::isfinite(value)) return {};
-    return fmt::format("expected a finite number, got '{}'", text);
-}
-
-/// Makes every integer and number option of a command refuse what CLI11 would wrap, truncate or read as
-/// octal: signs on unsigned, overflow, empty text, NaN and Inf. Integers may be written 1e5.
-void require_plain_numbers(CLI::App& command) {
-    for (CLI::Option* option : command.get_options()) {
-        const std::string type = type_of(*option);
-        if (type == "UINT") option->transform(CLI::Validator(plain_integer<std::uint64_t>, ""));
-        if (type == "INT") option->transform(CLI::Validator(plain_integer<std::int64_t>, ""));
-        if (type == "FLOAT") option->transform(CLI::Validator(plain_number, ""));
+int run(const Command& command) {
+    try {
+        return command.run();
+    } catch (const Interrupted& interrupted) {
+        const bool resumable = command.app->get_option_no_throw("--resume") != nullptr;
+        say_error(std::string("interrupted by ") + (interrupted.signal() == SIGINT ? "SIGINT" : "SIGTERM") +
+                  (resumable ? "; the same command with --resume continues" : ""));
+        return 128 + interrupted.signal();
     }
-}
-
-std::string usage_hint(const CLI::App& program) {
-    std::string name = program.get_name();
-    for (const CLI::App* command : program.get_subcommands()) name += " " + command->get_name();
-    return "; see '" + name + " --help'";
 }
 
 int run(int argc, char** argv) {
-    CLI::App program{description, "dynkin"};
-    program.footer(footer);
-    program.set_version_flag("--version", std::string("dynkin ") + DYNKIN_VERSION);
-    program.option_defaults()->always_capture_default();
-    program.require_subcommand(1);
-    std::vector<Command> commands;
-    for (const auto make :
-         {draw_command, fit_command, sample_command, weigh_command, evaluate_command, score_command,
-          density_command, info_command, bench_command, man_command, completion_command})
-        commands.push_back(make(program));
-    for (const Command& command : commands) require_plain_numbers(*command.app);
+    Program program;
+    const Command* command = nullptr;
     try {
-        program.parse(argc, argv);
+        command = &program.parse(argc, argv);
     } catch (const CLI::CallForVersion& version) {
         write_stdout(std::string(version.what()) + "\n");
         return 0;
@@ -109,22 +59,10 @@ int run(int argc, char** argv) {
         write_stdout(program.help());
         return 0;
     } catch (const CLI::ParseError& error) {
-        say_error(parse_error_text(error) + usage_hint(program));
+        say_error(parse_error_text(error) + program.usage_hint());
         return static_cast<int>(ErrorKind::usage);
     }
-    for (const Command& command : commands)
-        if (command.app->parsed()) {
-            try {
-                return command.run();
-            } catch (const Interrupted& interrupted) {
-                const bool resumable = command.app->get_option_no_throw("--resume") != nullptr;
-                say_error(std::string("interrupted by ") +
-                          (interrupted.signal() == SIGINT ? "SIGINT" : "SIGTERM") +
-                          (resumable ? "; the same command with --resume continues" : ""));
-                return 128 + interrupted.signal();
-            }
-        }
-    return static_cast<int>(ErrorKind::usage);
+    return run(*command);
 }
 
 } // namespace
@@ -161,6 +99,7 @@ int main(int argc, char** argv) {
     app::choose_blas_kernels(argc, argv);
 #endif
     app::occupy_standard_descriptors();
+    std::set_terminate(app::on_terminate);
     std::signal(SIGPIPE, SIG_IGN); // the calls fail instead, and say why
     std::signal(SIGXFSZ, SIG_IGN);
     try {

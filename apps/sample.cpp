@@ -36,16 +36,9 @@ class Output {
   public:
     Output(const Options& o, const Model& model, CheckpointOptions checkpoint)
         : checkpoint_(std::move(checkpoint)) {
-        if (const auto saved = checkpoint_.restore()) {
-            const auto& counts = saved->u64("counts", 2);
-            next_ = counts[0], runaways = counts[1], error = saved->f64("error", 1)[0];
-        }
-        const auto mode = next_ ? OutputFile::Mode::resume : OutputFile::Mode::create;
-        std::vector<std::size_t> shape = {o.samples};
-        shape.insert(shape.end(), model.sample_shape.begin(), model.sample_shape.end());
-        rows_.emplace(o.output, shape, o.dtype == "f8" ? 8 : 4, mode);
-        if (!o.log_density.empty())
-            log_density_.emplace(o.log_density, std::vector<std::size_t>{o.samples}, 8, mode);
+        if (const auto saved = checkpoint_.restore(); saved && continues(o, model, *saved)) return;
+        open(o, model, OutputFile::Mode::create);
+        checkpoint_.remove(); // an older run's: its rows are gone
     }
 
     std::size_t next() const { return next_; }
@@ -63,11 +56,7 @@ class Output {
         state.put("counts", std::vector<std::uint64_t>{next_, runaways});
         state.put("error", std::vector<double>{error});
         checkpoint_.save(std::move(state));
-    }
-    /// What is written stays on disk for --resume.
-    void keep() {
-        rows_->keep();
-        if (log_density_) log_density_->keep();
+        keep();
     }
     void commit() {
         if (log_density_) log_density_->commit();
@@ -80,6 +69,37 @@ class Output {
     double error = 0;
 
   private:
+    void open(const Options& o, const Model& model, OutputFile::Mode mode) {
+        rows_.reset(), log_density_.reset();
+        std::vector<std::size_t> shape = {o.samples};
+        shape.insert(shape.end(), model.sample_shape.begin(), model.sample_shape.end());
+        rows_.emplace(o.output, shape, o.dtype == "f8" ? 8 : 4, mode);
+        if (!o.log_density.empty())
+            log_density_.emplace(o.log_density, std::vector<std::size_t>{o.samples}, 8, mode);
+    }
+    /// Takes up the state of an interrupted run, if the rows that it counts on are there.
+    bool continues(const Options& o, const Model& model, const TensorFile& saved) {
+        const auto& counts = saved.u64("counts", 2);
+        error = saved.f64("error", 1)[0];
+        try {
+            open(o, model, OutputFile::Mode::resume);
+            for (const auto* file : {&rows_, &log_density_})
+                require(!*file || (*file)->rows_present() >= counts[0], ErrorKind::io,
+                        fmt::format("cannot resume {}: fewer rows than the checkpoint counts on", o.output));
+        } catch (const Error& failure) {
+            warn(fmt::format("{}; starting again", failure.what()));
+            error = 0;
+            return false;
+        }
+        next_ = counts[0], runaways = counts[1];
+        return true;
+    }
+    /// What is written stays on disk for --resume.
+    void keep() {
+        rows_->keep();
+        if (log_density_) log_density_->keep();
+    }
+
     Checkpoint checkpoint_;
     std::optional<NpyWriter> rows_, log_density_;
     std::uint64_t next_ = 0;
@@ -105,7 +125,6 @@ void generate(const Context& context, const Model& model, const Options& o, Samp
         }
     } catch (const Interrupted&) {
         output.save_if(true);
-        output.keep();
         throw;
     }
 }

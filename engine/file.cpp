@@ -40,6 +40,18 @@ struct Descriptor {
     int release() { return std::exchange(value, -1); }
 };
 
+/// Calls until no signal interrupts the call.
+template <class Call> int uninterrupted(const Call& call) {
+    int result;
+    do result = call();
+    while (result < 0 && errno == EINTR);
+    return result;
+}
+
+int open_file(const fs::path& path, int flags) {
+    return uninterrupted([&] { return ::open(path.c_str(), flags | O_CLOEXEC, 0666); });
+}
+
 fs::path folder_of(const fs::path& path) {
     return path.has_parent_path() ? path.parent_path() : fs::path(".");
 }
@@ -106,8 +118,9 @@ Place place_of(const fs::path& path) {
 /// A rename is on disk once its folder is. Folders that cannot be opened or synced (some network file
 /// systems) are left to the system: the file has its name already.
 void sync_folder(const fs::path& path, const fs::path& folder) {
-    Descriptor descriptor(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (descriptor.value >= 0 && ::fsync(descriptor.value) != 0 && errno == EIO)
+    Descriptor descriptor(open_file(folder, O_RDONLY | O_DIRECTORY));
+    if (descriptor.value >= 0 && uninterrupted([&] { return ::fsync(descriptor.value); }) != 0 &&
+        errno == EIO)
         fail("write", path, "fsync of its folder", errno);
 }
 
@@ -137,7 +150,7 @@ OutputFile::OutputFile(fs::path path, Mode mode) : path_(std::move(path)) {
 
 void OutputFile::open_stream(Mode mode) {
     if (mode == Mode::resume) fail("resume", path_, "it is a device or a pipe, which keeps nothing");
-    descriptor_ = ::open(target_.c_str(), O_WRONLY | O_TRUNC | O_CLOEXEC);
+    descriptor_ = open_file(target_, O_WRONLY | O_TRUNC);
     if (descriptor_ < 0) fail("write", path_, "open", errno);
     seekable_ = ::lseek(descriptor_, 0, SEEK_CUR) >= 0;
 }
@@ -146,8 +159,7 @@ void OutputFile::open_partial(Mode mode) {
     const bool resume = mode == Mode::resume;
     for (;;) {
         // O_NONBLOCK has no effect on a file; it keeps a pipe put there meanwhile from blocking for ever.
-        Descriptor descriptor(::open(
-            partial_.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | (resume ? 0 : O_CREAT), 0666));
+        Descriptor descriptor(open_file(partial_, O_RDWR | O_NOFOLLOW | O_NONBLOCK | (resume ? 0 : O_CREAT)));
         if (descriptor.value < 0)
             fail(resume ? "resume" : "write", path_, ("open " + partial_.string()).c_str(), errno);
         if (::flock(descriptor.value, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
@@ -159,7 +171,11 @@ void OutputFile::open_partial(Mode mode) {
         if (::lstat(partial_.c_str(), &named) != 0 || named.st_ino != opened.st_ino ||
             named.st_dev != opened.st_dev)
             continue;
-        if (!resume && ::ftruncate(descriptor.value, 0) != 0) fail("write", path_, "ftruncate", errno);
+        if (!resume && uninterrupted([&] { return ::ftruncate(descriptor.value, 0); }) != 0) {
+            const int error = errno;
+            ::unlink(partial_.c_str());
+            fail("write", path_, "ftruncate", error);
+        }
         end_ = resume ? static_cast<std::uint64_t>(opened.st_size) : 0;
         descriptor_ = descriptor.release();
         return;
@@ -202,16 +218,14 @@ void OutputFile::read_at(std::uint64_t offset, std::span<std::byte> bytes) const
 }
 
 void OutputFile::truncate(std::uint64_t size) {
-    if (::ftruncate(descriptor_, static_cast<off_t>(size)) != 0) fail("write", path_, "ftruncate", errno);
+    if (uninterrupted([&] { return ::ftruncate(descriptor_, static_cast<off_t>(size)); }) != 0)
+        fail("write", path_, "ftruncate", errno);
     end_ = size;
 }
 
 void OutputFile::sync() {
     if (partial_.empty()) return; // devices and pipes have nothing to sync
-    int status;
-    do status = ::fsync(descriptor_);
-    while (status != 0 && errno == EINTR);
-    if (status != 0) fail("write", path_, "fsync", errno);
+    if (uninterrupted([&] { return ::fsync(descriptor_); }) != 0) fail("write", path_, "fsync", errno);
 }
 
 void OutputFile::commit() {
@@ -231,7 +245,7 @@ void OutputFile::commit() {
 
 InputFile::InputFile(fs::path path) : path_(std::move(path)) {
     // O_NONBLOCK: opening a pipe without a writer must fail below, not wait.
-    Descriptor descriptor(::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+    Descriptor descriptor(open_file(path_, O_RDONLY | O_NONBLOCK));
     if (descriptor.value < 0) fail("open", path_, "open", errno);
     struct stat status;
     if (::fstat(descriptor.value, &status) != 0) fail("open", path_, "fstat", errno);
@@ -267,7 +281,7 @@ void write_file(const fs::path& path, std::string_view content) {
 }
 
 std::string read_file(const fs::path& path, std::uint64_t limit) {
-    Descriptor descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    Descriptor descriptor(open_file(path, O_RDONLY));
     if (descriptor.value < 0) fail("open", path, "open", errno);
     struct stat status;
     if (::fstat(descriptor.value, &status) != 0) fail("read", path, "fstat", errno);

@@ -257,7 +257,6 @@ template <class Chains> void Run<Chains>::save_if_due(const Progress& progress) 
 
 template <class Chains> void Run<Chains>::save() {
     output_.sync();
-    output_.keep();
     Saver saver;
     transfer(saver);
     if (record_) {
@@ -266,6 +265,7 @@ template <class Chains> void Run<Chains>::save() {
         saver("record.total", record_->total);
     }
     checkpoint_.save(std::move(saver.file));
+    output_.keep();
 }
 
 template <class Chains> void Run<Chains>::restore(const TensorFile& saved) {

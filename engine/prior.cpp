@@ -73,26 +73,10 @@ kernels::HermiteTables hermite_tables(int degree) {
     return t;
 }
 
-size_t Prior::dimension() const {
-    if (const auto* product = std::get_if<ProductPrior>(&law)) return product->middle.size();
-    if (const auto* gaussian = std::get_if<GaussianPrior>(&law)) return gaussian->mean.size();
-    return std::get<FlatPrior>(law).mean.size();
-}
-
 double Prior::largest_noise() const {
     if (const auto* flat = std::get_if<FlatPrior>(&law))
         return std::min(kLargest, flat->scale * std::sqrt(std::expm1(2 * flat->grid.t_end)));
     return kLargest;
-}
-
-const char* prior_kind_name(PriorKind kind) {
-    return kind == PriorKind::product ? "product" : kind == PriorKind::gaussian ? "gaussian" : "flat";
-}
-
-PriorKind prior_kind(const std::string& name) {
-    for (const PriorKind kind : {PriorKind::product, PriorKind::gaussian, PriorKind::flat})
-        if (name == prior_kind_name(kind)) return kind;
-    throw Error(ErrorKind::usage, fmt::format("prior: expected product, gaussian or flat, got '{}'", name));
 }
 
 template <class T> struct PriorScore<T>::State {

@@ -1,4 +1,4 @@
-// prior_file.cpp - priors in files of format "dynkin-prior".
+// prior_file.cpp - what a prior is, and priors in files of format "dynkin-prior".
 #include "error.h"
 #include "prior.h"
 #include "prior_tables.h"
@@ -110,6 +110,22 @@ FlatPrior read_flat(const Reader& reader, int degree) {
 }
 
 } // namespace
+
+size_t Prior::dimension() const {
+    if (const auto* product = std::get_if<ProductPrior>(&law)) return product->middle.size();
+    if (const auto* gaussian = std::get_if<GaussianPrior>(&law)) return gaussian->mean.size();
+    return std::get<FlatPrior>(law).mean.size();
+}
+
+const char* prior_kind_name(PriorKind kind) {
+    return kind == PriorKind::product ? "product" : kind == PriorKind::gaussian ? "gaussian" : "flat";
+}
+
+PriorKind prior_kind(const std::string& name) {
+    for (const PriorKind kind : {PriorKind::product, PriorKind::gaussian, PriorKind::flat})
+        if (name == prior_kind_name(kind)) return kind;
+    throw Error(ErrorKind::usage, fmt::format("prior: expected product, gaussian or flat, got '{}'", name));
+}
 
 void write_prior(const std::filesystem::path& path, const Prior& prior) {
     TensorFile file;

@@ -19,6 +19,7 @@ namespace dynkin {
 namespace {
 
 template <class... F> struct Overloaded : F... { using F::operator()...; };
+template <class... F> Overloaded(F...) -> Overloaded<F...>; // clang 14 does not find it
 
 /// Calls f(site, axis, coordinate, stride) for every site in C order and every axis.
 template <class F> void for_each_axis(const std::vector<std::size_t>& shape, const F& f) {
