@@ -299,9 +299,9 @@ void apply_key(CLI::App& command, const std::string& key, const toml::node& node
                const std::filesystem::path& path) {
     CLI::Option* option = command.get_option_no_throw("--" + key);
     if (!option || !option->get_configurable())
-        fail_at(
-            path, node,
-            fmt::format("unknown key '{}' in [{}]; known: {}", key, command.get_name(), known_keys(command)));
+        fail_at(path, node,
+                fmt::format("unknown key {} in [{}]; known: {}", excerpt(key), command.get_name(),
+                            known_keys(command)));
     const std::vector<std::string> results = results_of(*option, key, node, path);
     if (option->count() > 0) return;
     try {
@@ -481,8 +481,8 @@ void apply_settings(CLI::App& command, const std::filesystem::path& path) {
         const bool other = key == "target" || key == "observables" || is_command(command, key);
         if (key != command.get_name() && !other)
             fail_at(path, node,
-                    fmt::format("'{}' is no command's table; settings of this command stand in [{}]", key,
-                                command.get_name()));
+                    fmt::format("{} is no command's table; settings of this command stand in [{}]",
+                                excerpt(key), command.get_name()));
         if (!node.is_table()) fail_at(path, node, fmt::format("'{}': expected a table [{}]", key, key));
     }
     if (const toml::table* settings = file[command.get_name()].as_table())

@@ -3,6 +3,7 @@
 #include "engine/drift.h"
 #include "engine/error.h"
 #include "engine/file.h"
+#include "engine/json_text.h"
 #include "engine/model_file.h"
 #include "engine/npy.h"
 #include "engine/progress.h"
@@ -123,7 +124,7 @@ std::string element_type(const Tensor& tensor) {
 
 /// Metadata that hold JSON are shown as such, other text as it is.
 Json structured(const std::string& text) {
-    const Json json = Json::parse(text, nullptr, false);
+    const Json json = parse_json<Json>(text);
     return json.is_object() || json.is_array() ? json : Json(text);
 }
 

@@ -2,9 +2,9 @@
 #include "engine/checkpoint.h"
 #include "engine/error.h"
 #include "engine/file.h"
+#include "engine/json_text.h"
 #include <fmt/format.h>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
 #include <system_error>
@@ -15,18 +15,12 @@ namespace {
 using json = nlohmann::json;
 constexpr const char* format_name = "dynkin-checkpoint";
 constexpr const char* remedy = "delete it or drop --resume";
-constexpr int deepest = 64; // flatten() recurses; the text of a file must not decide how deep
 
 /// The leaves of a JSON text by dotted path; nothing when it is not JSON. Empty objects and arrays are
 /// leaves.
 std::optional<std::map<std::string, json>> leaves(const std::string& text) {
-    bool too_deep = false;
-    const auto limit = [&](int depth, json::parse_event_t, json&) {
-        too_deep |= depth > deepest;
-        return !too_deep; // what is discarded is not stored
-    };
-    const json parsed = json::parse(text, limit, false);
-    if (parsed.is_discarded() || too_deep) return std::nullopt;
+    const json parsed = parse_json<json>(text);
+    if (parsed.is_discarded()) return std::nullopt;
     std::map<std::string, json> result;
     const auto collect = [&](const auto& self, const std::string& path, const json& value) -> void {
         if (!value.is_structured() || value.empty()) {

@@ -2,9 +2,9 @@
 #include "drift.h"
 #include "error.h"
 #include "file.h"
+#include "json_text.h"
 #include "toml_reader.h"
 #include <map>
-#include <nlohmann/json.hpp>
 
 namespace dynkin {
 namespace {
@@ -149,7 +149,7 @@ DriftProcess read_drift(const std::filesystem::path& path) {
 
 // Numbers, texts and lists are written alike in JSON and TOML.
 DriftProcess drift_from_json(const std::string& text, const std::string& source) {
-    const auto json = nlohmann::ordered_json::parse(text, nullptr, false);
+    const auto json = parse_json<nlohmann::ordered_json>(text);
     require(json.is_object(), ErrorKind::input, source + ": the drift is not a JSON object");
     std::string toml = "[drift]\n";
     for (const auto& [key, value] : json.items())

@@ -1,6 +1,7 @@
 #include "model_file.h"
 #include "../kernels/conditional.h"
 #include "error.h"
+#include "file.h"
 #include "model_tensors.h"
 #include "tensor_file.h"
 #include "tile.h"
@@ -371,7 +372,7 @@ Process read_process(const Reader& reader, size_t dimension) {
     if (name == "linear")
         return LinearProcess{read_matrix(reader, "process.drift", dimension),
                              read_matrix(reader, "process.noise", dimension)};
-    reader.reject(fmt::format("unknown process '{}'", name));
+    reader.reject("unknown process " + excerpt(name));
 }
 
 /// The levels draw each even point of the interior once, given points of the frame and those before.

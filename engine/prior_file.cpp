@@ -1,5 +1,6 @@
 // prior_file.cpp - what a prior is, and priors in files of format "dynkin-prior".
 #include "error.h"
+#include "file.h"
 #include "prior.h"
 #include "prior_tables.h"
 #include "tensor_file.h"
@@ -124,7 +125,8 @@ const char* prior_kind_name(PriorKind kind) {
 PriorKind prior_kind(const std::string& name) {
     for (const PriorKind kind : {PriorKind::product, PriorKind::gaussian, PriorKind::flat})
         if (name == prior_kind_name(kind)) return kind;
-    throw Error(ErrorKind::usage, fmt::format("prior: expected product, gaussian or flat, got '{}'", name));
+    throw Error(ErrorKind::usage,
+                fmt::format("prior: expected product, gaussian or flat, got {}", excerpt(name)));
 }
 
 void write_prior(const std::filesystem::path& path, const Prior& prior) {

@@ -2,6 +2,7 @@
 // key (private: included by .cpp files only).
 #pragma once
 #include "error.h"
+#include "file.h"
 #include <cmath>
 #include <cstdint>
 #include <fmt/format.h>
@@ -19,7 +20,7 @@ inline std::string describe_node(const toml::node& node) {
     if (const auto* v = node.as_integer()) return fmt::format("{}", v->get());
     if (const auto* v = node.as_floating_point()) return fmt::format("{}", v->get());
     if (const auto* v = node.as_boolean()) return v->get() ? "true" : "false";
-    if (const auto* v = node.as_string()) return "\"" + v->get() + "\"";
+    if (const auto* v = node.as_string()) return excerpt(v->get());
     return node.is_array() ? "an array" : node.is_table() ? "a table" : "a date or time";
 }
 
@@ -101,10 +102,9 @@ class TomlReader {
     void finish(const std::string& kind) const {
         for (const auto& [key, node] : table_)
             if (!asked_.contains(std::string(key.str())))
-                throw Error(ErrorKind::input,
-                            fmt::format("{}:{}: {}: unknown key \"{}\"; {} has {}", source_,
-                                        node.source().begin.line, name_, std::string(key.str()), kind,
-                                        fmt::join(asked_, ", ")));
+                throw Error(ErrorKind::input, fmt::format("{}:{}: {}: unknown key {}; {} has {}", source_,
+                                                          node.source().begin.line, name_, excerpt(key.str()),
+                                                          kind, fmt::join(asked_, ", ")));
     }
     const toml::table& table() const { return table_; }
     const std::string& source() const { return source_; }

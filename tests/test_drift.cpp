@@ -126,7 +126,7 @@ TEST(Drift, HostileFilesAreRefusedWithTheirLine) {
         {"[drift]\nkind = \"triple_well\"", "t:2: drift.kind: expected one of"},
         {"[drift]\nkind = \"double_well\"\na = nan", "t:3: drift.a: expected a finite number"},
         {"[drift]\nkind = \"double_well\"\ndimension = 17", "expected an integer from 1 to 16"},
-        {"[drift]\nkind = \"double_well\"\nc = 1", "unknown key \"c\""},
+        {"[drift]\nkind = \"double_well\"\nc = 1", "unknown key 'c'"},
         {"[drift]\nkind = \"double_well\"\nnoise = 0", "expected noise in at least one"},
         {"[drift]\nkind = \"double_well\"\nnoise = [1, 1]", "expected 1 numbers of noise"},
         {"[drift]\nkind = \"double_well\"\nnoise = -1", "expected numbers >= 0"},
@@ -143,6 +143,9 @@ TEST(Drift, HostileFilesAreRefusedWithTheirLine) {
             ErrorKind::input, [&] { parse_drift(text, "t"); }, part);
     cases::expect_error(
         ErrorKind::input, [] { drift_from_json("[1", "model"); }, "not a JSON object");
+    const std::string deep = std::string(300'000, '[') + std::string(300'000, ']');
+    cases::expect_error(
+        ErrorKind::input, [&] { drift_from_json("{\"kind\": " + deep + "}", "model"); }, "not a JSON object");
 }
 
 TEST(Drift, WhatIsNotFiniteIsNamed) {

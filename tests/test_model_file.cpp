@@ -170,6 +170,11 @@ TEST_F(ModelFile, UnknownProcessesAndBoxesThatAreNoneAreRefused) {
     write_model(path("m"), model);
     const TensorFile sound = read_tensor_file(path("m"), "dynkin-model", 2);
     expect_refused(sound, "unknown process", [](TensorFile& f) { f.metadata["process"] = "poisson"; });
+    TensorFile controls = sound; // found by fuzzing: the message was not one line
+    controls.metadata["process"] = "poi\nsson\x1b";
+    write_tensor_file(path("controls"), controls);
+    cases::expect_error(
+        ErrorKind::input, [&] { read_model(path("controls")); }, "unknown process 'poi?sson?'");
     expect_refused(sound, "empty box", [](TensorFile& f) {
         f.put("process.upper", std::vector<double>{1, 1, 4});
     });

@@ -357,6 +357,7 @@ TEST_F(Priors, FilesThatAreNoPriors) {
             ErrorKind::input, [&] { read_prior(path("bad")); }, part);
     };
     refused("kind", [](TensorFile& f) { f.metadata["kind"] = "sharp"; });
+    refused("got 'sh?arp'", [](TensorFile& f) { f.metadata["kind"] = "sh\narp"; });
     refused("degree", [](TensorFile& f) { f.tensors["degree"].i64[0] = 11; });
     refused("ridge", [](TensorFile& f) { f.tensors["ridge"].f64[0] = -1; });
     refused("scale", [](TensorFile& f) { f.tensors["scale"].f64[2] = -1; });

@@ -102,6 +102,8 @@ TEST(TargetToml, WrongFiles) {
     expect_rejected("[target]\nshape = [3]\n", {"file.toml:1", "missing", "kind"});
     expect_rejected("[target]\nkind = \"teapot\"\n", {"file.toml:2", "kind", "teapot", "lattice"});
     expect_rejected("[target]\nkind = 3\n", {"file.toml:2", "kind", "3"});
+    expect_rejected("[target]\nkind = \"tea\\npot\"\n", {"got 'tea?pot'"}); // messages are one line
+    expect_rejected("[target]\nkind = \"moons\"\n\"noi\\nse\" = 1\n", {"unknown key 'noi?se'"});
     try {
         read_target("/nowhere/absent.toml");
         ADD_FAILURE();

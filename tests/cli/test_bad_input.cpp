@@ -1,5 +1,6 @@
 // test_bad_input.cpp - every input that is wrong: one clear line, the documented exit code, nothing left
 // behind.
+#include "engine/tensor_file.h"
 #include "program.h"
 #include <algorithm>
 #include <limits>
@@ -223,6 +224,19 @@ TEST_F(BadInput, DiskThatIsFull) {
     expect_error(unreadable, {"sample", of_two, "-n", "1000", "-o", out()}, {out()}, full);
     expect_error(unreadable, {"score", of_two, npy, "-t", "0.1", "-o", out()}, {out()}, full);
     expect_error(unreadable, {"density", of_two, npy, "-o", out()}, {out()}, full);
+}
+
+// Whose JSON dump() would end the process on: it recurses.
+TEST_F(BadInput, MetadataThatNestDeeply) {
+    TensorFile file;
+    const std::string deep = std::string(300'000, '[') + std::string(300'000, ']');
+    file.metadata = {{"configuration", deep}, {"identity", deep}, {"drift", "{\"kind\": " + deep + "}"}};
+    for (const char* format : {"dynkin-model", "dynkin-checkpoint", "dynkin-nonlinear"}) {
+        file.format = format;
+        write_tensor_file(path("deep.dynkin"), file);
+        succeed({"info", path("deep.dynkin"), "--json"});
+    }
+    expect_error(content, {"sample", path("deep.dynkin"), "-n", "10", "-o", out()}, {"deep.dynkin", "drift"});
 }
 
 TEST_F(BadInput, ModelsThatAreDamaged) {
