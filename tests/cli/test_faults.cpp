@@ -73,9 +73,13 @@ class Faults : public InFolder {
         return work;
     }
     Work draw(const std::string& sampler) {
-        return {{"draw", path("t.toml"), "-n", "1000", "--quiet", "--allow-unconverged", "-o",
-                 path("out/x.npy"), "--sampler", sampler},
-                {"x.npy"}};
+        Work work = {{"draw", path("t.toml"), "-n", "1000", "--quiet", "--allow-unconverged", "-o",
+                      path("out/x.npy"), "--sampler", sampler},
+                     {"x.npy"}};
+        if (sampler == "hmc")
+            work.arguments.insert(work.arguments.end(),
+                                  {"--chains", "500", "--warmup", "50", "--thinning", "1"});
+        return work;
     }
     Work weigh() {
         const Work samples = sample("ode");
@@ -184,11 +188,14 @@ class Faults : public InFolder {
         } else if (outcome.exit_code == 0) {
             EXPECT_EQ(contents(), expected);
         } else {
-            EXPECT_EQ(outcome.exit_code, 5);
+            // toml++ without memory for a number takes it for a wrong one.
+            const bool misread = fault.call == "allocate" && outcome.err.find("t.toml:") != std::string::npos;
+            EXPECT_EQ(outcome.exit_code, misread ? 3 : 5);
             EXPECT_TRUE(fault.how != std::to_string(EINTR) && fault.how != "short");
             EXPECT_EQ(outcome.err.rfind("error: ", 0), 0u);
             EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1);
-            EXPECT_NE(outcome.err.find(fault.call == "allocate" ? "memory" : path("")), std::string::npos);
+            EXPECT_NE(outcome.err.find(fault.call == "allocate" && !misread ? "memory" : path("")),
+                      std::string::npos);
             expect_nothing_left(work, expected, outcome.err);
         }
         Work again = work;
@@ -227,6 +234,9 @@ class Faults : public InFolder {
     }
     /// Memory runs out at some of the places where it is asked for, or at most of them.
     void expect_survived_without_memory(const Work& work) {
+#ifdef __SANITIZE_ADDRESS__
+        GTEST_SKIP() << "AddressSanitizer has allocations of its own";
+#endif
         ASSERT_FALSE(HasFailure());
         reset(work.before);
         succeed(work.arguments, conditions());
@@ -243,7 +253,6 @@ class Faults : public InFolder {
 TEST_F(Faults, Flat) { expect_survived(flat()); }
 TEST_F(Faults, SampleOde) { expect_survived(sample("ode")); }
 TEST_F(Faults, SampleOdeResumed) { expect_survived(resumed(sample("ode"))); }
-TEST_F(Faults, DrawChains) { expect_survived(draw("hmc")); }
 TEST_F(Faults, Weigh) { expect_survived(weigh()); }
 TEST_F(Faults, FitWithoutMemory) { expect_survived_without_memory(flat()); }
 TEST_F(Faults, SampleWithoutMemory) { expect_survived_without_memory(sample("ode")); }
@@ -264,6 +273,7 @@ TEST_F(AllFaults, FromEnergyResumed) { expect_survived(resumed(from_energy())); 
 TEST_F(AllFaults, Box) { expect_survived(box()); }
 TEST_F(AllFaults, FlatResumed) { expect_survived(resumed(flat())); }
 TEST_F(AllFaults, SampleSde) { expect_survived(sample("sde")); }
+TEST_F(AllFaults, DrawChains) { expect_survived(draw("hmc")); }
 TEST_F(AllFaults, DrawChainsResumed) { expect_survived(resumed(draw("hmc"))); }
 TEST_F(AllFaults, DrawExactly) { expect_survived(draw("exact")); }
 TEST_F(AllFaults, LevelsWithoutMemory) { expect_survived_without_memory(levels()); }
