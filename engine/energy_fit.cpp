@@ -418,8 +418,8 @@ Model fit_from_energy(const Context& context, const Target& target, const Energy
 }
 
 void remove_energy_fit_state(const CheckpointOptions& checkpoint) {
+    Checkpoint(checkpoint).remove(); // first: it counts on the others
     remove_files(checkpoint.path.string());
-    Checkpoint(checkpoint).remove();
 }
 
 } // namespace dynkin

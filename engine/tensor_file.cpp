@@ -90,7 +90,8 @@ std::map<std::string, std::string> written_metadata(const TensorFile& file) {
 }
 
 std::string header_text(const TensorFile& file) {
-    nlohmann::ordered_json header;
+    auto header =
+        nlohmann::ordered_json::object(); // one that is made by [] cannot be destroyed without memory
     header[metadata_key] = written_metadata(file);
     std::uint64_t offset = 0;
     for (const auto& [name, tensor] : file.tensors) {

@@ -114,18 +114,6 @@ bool ours(const char* path) {
     return folder && std::strncmp(path, folder, std::strlen(folder)) == 0;
 }
 
-void* allocate(std::size_t bytes, std::size_t alignment) {
-    if (fails("allocate", "")) return nullptr;
-    const std::size_t whole = (std::max<std::size_t>(bytes, 1) + alignment - 1) / alignment * alignment;
-    return alignment <= alignof(std::max_align_t) ? std::malloc(bytes ? bytes : 1)
-                                                  : std::aligned_alloc(alignment, whole);
-}
-
-void* allocate_or_throw(std::size_t bytes, std::size_t alignment = 1) {
-    if (void* memory = allocate(bytes, alignment)) return memory;
-    throw std::bad_alloc();
-}
-
 } // namespace
 
 extern "C" {
@@ -204,6 +192,22 @@ void* mmap(void* address, size_t bytes, int protection, int flags, int descripto
 }
 
 #ifndef __SANITIZE_ADDRESS__ // which has allocations of its own
+namespace {
+
+void* allocate(std::size_t bytes, std::size_t alignment) {
+    if (fails("allocate", "")) return nullptr;
+    const std::size_t whole = (std::max<std::size_t>(bytes, 1) + alignment - 1) / alignment * alignment;
+    return alignment <= alignof(std::max_align_t) ? std::malloc(bytes ? bytes : 1)
+                                                  : std::aligned_alloc(alignment, whole);
+}
+
+void* allocate_or_throw(std::size_t bytes, std::size_t alignment = 1) {
+    if (void* memory = allocate(bytes, alignment)) return memory;
+    throw std::bad_alloc();
+}
+
+} // namespace
+
 void* operator new(std::size_t bytes) { return allocate_or_throw(bytes); }
 void* operator new[](std::size_t bytes) { return allocate_or_throw(bytes); }
 void* operator new(std::size_t bytes, std::align_val_t a) {
