@@ -29,23 +29,11 @@ double number(Random& random, double old) {
 }
 
 template <class T> T integer(Random& random, T old) {
-    const T values[] = {0,
-                        1,
-                        2,
-                        static_cast<T>(old + 1),
-                        static_cast<T>(old - 1),
-                        static_cast<T>(old * 2),
-                        8,
-                        64,
-                        1 << 20,
-                        T{1} << 30,
-                        T{1} << 40,
-                        static_cast<T>(-1),
-                        std::numeric_limits<T>::max(),
-                        std::numeric_limits<T>::min(),
-                        16,
-                        4};
-    return values[below(random, std::size(values))];
+    const auto one = static_cast<std::uint64_t>(old); // which may wrap
+    const std::uint64_t values[] = {0,          1,       2,          4,         8,       16,
+                                    64,         1 << 20, 1 << 30,    one + 1,   one - 1, one * 2,
+                                    1ULL << 40, ~0ULL,   ~0ULL >> 1, 1ULL << 63};
+    return static_cast<T>(values[below(random, std::size(values))]);
 }
 double changed(Random& random, double old) { return number(random, old); }
 std::int64_t changed(Random& random, std::int64_t old) { return integer(random, old); }
