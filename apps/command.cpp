@@ -214,7 +214,7 @@ std::string figures_text(Json figures, const std::string& times) {
     for (const auto& [name, value] : rows)
         if (name.size() > 6 && name.ends_with("_floor") &&
             std::any_of(rows.begin(), rows.end(),
-                        [&](const auto& row) { return row.first + "_floor" == name; }))
+                        [&, &floor = name](const auto& row) { return row.first + "_floor" == floor; }))
             floors[name.substr(0, name.size() - 6)] = value_text(value);
     std::size_t width = 7;
     for (const auto& row : rows) width = std::max(width, row.first.size());
@@ -473,8 +473,9 @@ void apply_settings(CLI::App& command, const std::filesystem::path& path) {
     try {
         file = toml::parse(read_file(path), path.string());
     } catch (const toml::parse_error& error) {
-        throw Error(ErrorKind::input, fmt::format("{}:{}:{}: {}", path.string(), error.source().begin.line,
-                                                  error.source().begin.column, error.description()));
+        throw Error(ErrorKind::input,
+                    fmt::format("{}:{}:{}: {}", path.string(), error.source().begin.line,
+                                error.source().begin.column, excerpt(error.description(), 200)));
     }
     for (const auto& [name, node] : file) {
         const std::string key(name.str());

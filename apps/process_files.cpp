@@ -27,7 +27,7 @@ Array<double> from_toml(const std::string& path, const std::string& key) {
     try {
         table = toml::parse(read_file(path, 1 << 20), path);
     } catch (const toml::parse_error& error) {
-        reject(fmt::format("line {}: {}", error.source().begin.line, error.description()));
+        reject(fmt::format("line {}: {}", error.source().begin.line, excerpt(error.description(), 200)));
     }
     const toml::array* rows = table["process"][key].as_array();
     if (!rows || rows->empty() || rows->size() > kMost)

@@ -121,8 +121,9 @@ inline const toml::table& toml_table(std::string_view toml, const std::string& s
     try {
         file = toml::parse(toml, source);
     } catch (const toml::parse_error& error) {
-        throw Error(ErrorKind::input, fmt::format("{}:{}:{}: {}", source, error.source().begin.line,
-                                                  error.source().begin.column, error.description()));
+        throw Error(ErrorKind::input,
+                    fmt::format("{}:{}:{}: {}", source, error.source().begin.line,
+                                error.source().begin.column, excerpt(error.description(), 200)));
     }
     const toml::node* node = file.get(name);
     if (!node)

@@ -101,6 +101,7 @@ TEST(TargetToml, WrongFiles) {
     expect_rejected("[target]\nkind = \"gl", {"file.toml:2"});
     expect_rejected("[target]\nshape = [3]\n", {"file.toml:1", "missing", "kind"});
     expect_rejected("[target]\nkind = \"teapot\"\n", {"file.toml:2", "kind", "teapot", "lattice"});
+    expect_rejected("[target]\nmean = [i\n]\n", {"file.toml:2", "saw 'i?"}); // the parser's own
     expect_rejected("[target]\nkind = 3\n", {"file.toml:2", "kind", "3"});
     expect_rejected("[target]\nkind = \"tea\\npot\"\n", {"got 'tea?pot'"}); // messages are one line
     expect_rejected("[target]\nkind = \"moons\"\n\"noi\\nse\" = 1\n", {"unknown key 'noi?se'"});
