@@ -169,7 +169,7 @@ TEST_F(Interrupted, FitOfOtherProcesses) {
     expect_same_after_interruption(
         fit_process("100000", {"--process", "linear", "--drift", law, "--noise", law, "--degree", "6"}),
         trials);
-    expect_same_after_interruption(nonlinear_fit("10000", "3"), trials);
+    expect_same_after_interruption(nonlinear_fit("4000", "1"), trials);
 }
 
 TEST_F(Interrupted, ResumeIsRefusedWhenTheDriftChanged) {
