@@ -46,6 +46,7 @@ class DevicePriorSums {
     void add_products(const double* x, std::size_t count, const double* shift, double* first);
     /// The lower triangle of the products.
     Array<double> products() const;
+    void restore_products(const Array<double>& products);
     /// Ascending eigenvalues and, one a column, eigenvectors of a symmetric matrix whose lower triangle is
     /// given, by cuSOLVER. False when it finds none.
     bool eigenvectors(Array<double>& matrix, std::vector<double>& values);

@@ -34,6 +34,11 @@ class Determinism : public InFolder {
                 "m.dynkin",
                 {"m.dynkin"}};
     }
+    /// Three batches.
+    Work fit_prior(const std::string& kind) {
+        write_bytes(path("images.npy"), npy_bytes(16'000, 400, some_samples(16'000, 400)));
+        return {{"fit", "--prior", kind, path("images.npy")}, "p.prior", {"p.prior"}};
+    }
     Work sample(const std::string& method, const std::string& samples) {
         succeed(
             {"draw", chain_target(), "-n", "4000", "-o", path("in.npy"), "--allow-unconverged", "--quiet"});
@@ -138,6 +143,8 @@ class Interrupted : public Determinism {
 TEST_F(Interrupted, Draw) { expect_same_after_interruption(draw("200000")); }
 TEST_F(Interrupted, DrawExactly) { expect_same_after_interruption(draw_exactly("1000000")); }
 TEST_F(Interrupted, Fit) { expect_same_after_interruption(fit("200000")); }
+TEST_F(Interrupted, FitProductPrior) { expect_same_after_interruption(fit_prior("product")); }
+TEST_F(Interrupted, FitGaussianPrior) { expect_same_after_interruption(fit_prior("gaussian")); }
 TEST_F(Interrupted, SampleSde) { expect_same_after_interruption(sample("sde", "200000")); }
 TEST_F(Interrupted, SampleOde) { expect_same_after_interruption(sample("ode", "100000")); }
 
