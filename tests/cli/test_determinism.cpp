@@ -34,6 +34,11 @@ class Determinism : public InFolder {
                 "m.dynkin",
                 {"m.dynkin"}};
     }
+    /// Three batches.
+    Work fit_prior(const std::string& kind) {
+        write_bytes(path("images.npy"), npy_bytes(16'000, 400, some_samples(16'000, 400)));
+        return {{"fit", "--prior", kind, path("images.npy")}, "p.prior", {"p.prior"}};
+    }
     /// A fit of another process to a mixture in the plane.
     Work fit_process(const std::string& samples, const Arguments& flags) {
         write_bytes(path("mixture.toml"),
@@ -156,6 +161,8 @@ class Interrupted : public Determinism {
 TEST_F(Interrupted, Draw) { expect_same_after_interruption(draw("200000")); }
 TEST_F(Interrupted, DrawExactly) { expect_same_after_interruption(draw_exactly("1000000")); }
 TEST_F(Interrupted, Fit) { expect_same_after_interruption(fit("60000")); }
+TEST_F(Interrupted, FitProductPrior) { expect_same_after_interruption(fit_prior("product")); }
+TEST_F(Interrupted, FitGaussianPrior) { expect_same_after_interruption(fit_prior("gaussian")); }
 TEST_F(Interrupted, SampleSde) { expect_same_after_interruption(sample("sde", "200000")); }
 TEST_F(Interrupted, SampleOde) { expect_same_after_interruption(sample("ode", "100000")); }
 
