@@ -324,7 +324,8 @@ void add_basis_flags(CLI::App& command, Options& o) {
         ->capture_default_str();
     command
         .add_option("--degree", o.degree,
-                    "degree of one-coordinate functions, 0: 8 with a lattice, 6 without, 4 for ou")
+                    "degree of one-coordinate functions, 0: 8 with a lattice, 6 without, 4 for ou; of one "
+                    "column: chosen")
         ->check(CLI::Range(0, 24))
         ->capture_default_str();
     command

@@ -199,7 +199,8 @@ void Fitter::choose_reference() {
 
 int Fitter::default_degree(bool hermite) const {
     const int d = model_.dimension();
-    if (d <= 3) return d == 1 ? 10 : d == 2 ? 12 : 8;
+    if (d == 1) return std::clamp(static_cast<int>(std::min<size_t>(rows(), 1000) / 10), 2, 16); // at most
+    if (d <= 3) return d == 2 ? 12 : 8;
     return hermite ? 4 : options_.lattice ? 8 : 6;
 }
 

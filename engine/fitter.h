@@ -5,6 +5,7 @@
 #include "fit.h"
 #include "gram.h"
 #include "level_fit.h"
+#include "marginal_density.h"
 #include "waves.h"
 #include <algorithm>
 #include <optional>
@@ -110,11 +111,13 @@ class Fitter {
     void use_hermite_reference();
     size_t count_outside() const;
     void choose_basis();
+    void choose_degree(const std::vector<double>& train, const std::vector<double>& test);
     void choose_times();
     void compute_moments();
     double choose_ridge(const ScoreSystem& system, const std::vector<double>& train,
                         const std::vector<double>& test);
     void solve();
+    void shrink(std::vector<double>& moments) const;
     void save_moments(const MomentSums& sums);
     void describe();
 
@@ -131,6 +134,7 @@ class Fitter {
     std::vector<int> class_;
     std::vector<ProductTables> tables_;
     std::optional<MomentPlan> plan_;
+    std::optional<MarginalDensity> density_; ///< one column: what its moments shrink to
     MomentSums sums_;
     bool even_ = false;
 };

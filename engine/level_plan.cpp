@@ -267,7 +267,7 @@ class ChainLevels {
         const int last = boundary_ == Boundary::periodic ? n_ : n_ + 2 * origin();
         for (int i = 0; i < last; ++i)
             for (int sign : {1, -1}) {
-                if (sign < 0 && (a == b || !reflections_)) continue;
+                if (sign < 0 && ((a == b && walls[0] == walls[1]) || !reflections_)) continue;
                 const std::array<int, 3> row{column(i), column(i - sign * a), column(i + sign * b)};
                 if (row[0] >= 0 && row[1] >= -1 && row[2] >= -1 &&
                     walls == std::array<int, 2>{wall(i - sign * a), wall(i + sign * b)})

@@ -236,6 +236,51 @@ TEST_F(Fit, LatticesPoolSitesAndChooseNeighbours) {
     }
 }
 
+TEST_F(Fit, ValuesOutsideDivideTheClassesOfSites) {
+    FitOptions options = small();
+    options.reflection_symmetric = true;
+    const SampleFile file = data(chain(3000, 6));
+    const auto classes = [&](std::vector<size_t> shape, std::vector<double> outside) {
+        options.lattice = Lattice{std::move(shape), Boundary::fixed, std::move(outside)};
+        const Model model = fit(cases::context(2), file, options);
+        EXPECT_EQ(*model.lattice, *options.lattice);
+        return model.blocks[0].reference.family_of;
+    };
+    using I = std::vector<int>;
+    EXPECT_EQ(classes({6}, {1, 1}), (I{0, 1, 2, 2, 1, 0}));
+    EXPECT_EQ(classes({6}, {1, -1}), (I{0, 1, 2, 3, 4, 5}));
+    EXPECT_EQ(classes({2, 3}, {1, 1, -1, -1}), (I{0, 1, 0, 0, 1, 0}));
+    EXPECT_EQ(classes({2, 3}, {1, 0, -1, -1}), (I{0, 1, 0, 2, 3, 2}));
+}
+
+// Normal data have a score of degree 2 at most; what is tried beyond only adds noise.
+TEST_F(Fit, OneColumnChoosesItsDegree) {
+    std::mt19937 engine(3);
+    std::normal_distribution<double> normal;
+    Array<double> x(4000, 1);
+    for (double& v : x) v = normal(engine);
+    FitOptions options;
+    options.process = OuProcess{}, options.time_nodes = 6;
+    FitReport report;
+    const Model gauss = fit(cases::context(2), data(x), options, &report);
+    ASSERT_GE(report.degree_losses.size(), 8u);
+    const auto best = std::min_element(report.degree_losses.begin(), report.degree_losses.end(),
+                                       [](const auto& a, const auto& b) { return a.second < b.second; });
+    EXPECT_EQ(gauss.blocks[0].basis.degree, best->first);
+    EXPECT_EQ(gauss.blocks[0].basis.terms.size(), gauss.blocks[0].coefficients.cols());
+    EXPECT_EQ(report.basis_size, gauss.blocks[0].basis.terms.size());
+    EXPECT_LE(best->first, 6);    // nothing to be found
+    options.degree = best->first; // asked for, it gives the same model
+    const Model asked = fit(cases::context(2), data(x), options);
+    ASSERT_EQ(asked.blocks[0].coefficients.size(), gauss.blocks[0].coefficients.size());
+    for (size_t k = 0; k < asked.blocks[0].coefficients.size(); ++k)
+        EXPECT_NEAR(asked.blocks[0].coefficients[k], gauss.blocks[0].coefficients[k], 1e-9);
+    Array<double> few(100, 1); // as many rows as a basis of degree 10 needs
+    std::copy_n(x.begin(), 100, few.begin());
+    options.degree = 0;
+    EXPECT_LE(fit(cases::context(2), data(few), options, &report).blocks[0].basis.degree, 10);
+}
+
 TEST_F(Fit, ConstantColumnsAreDroppedOnlyWhenAsked) {
     Array<double> x = chain(2000, 4);
     for (size_t n = 0; n < x.rows(); ++n) x(n, 2) = 7.25;
