@@ -13,6 +13,7 @@ namespace dynkin {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+constexpr double smooth_ridge = 1e-6; // for rounding alone
 
 double seconds_since(Clock::time_point start) {
     return std::chrono::duration<double>(Clock::now() - start).count();
@@ -161,8 +162,11 @@ double Fitter::choose_ridge(const ScoreSystem& system, const std::vector<double>
                    (std::isfinite(y.second) ? y.second : 1e300);
         });
     };
-    measure({1e-5, 1e-4, 1e-3, 1e-2, 1e-1});
-    measure({best()->first * std::sqrt(0.1), best()->first * std::sqrt(10.0)});
+    if (smooth()) measure({smooth_ridge});
+    if (losses.empty() || !std::isfinite(best()->second)) {
+        measure({1e-5, 1e-4, 1e-3, 1e-2, 1e-1});
+        measure({best()->first * std::sqrt(0.1), best()->first * std::sqrt(10.0)});
+    }
     report_.ridge_losses.assign(losses.begin(), losses.end());
     if (!std::isfinite(best()->second))
         throw Error(ErrorKind::numerical,
@@ -194,7 +198,8 @@ void Fitter::solve() {
     std::vector<double> train = moment_averages(sums_, Subset::train);
     const std::vector<double> test = moment_averages(sums_, Subset::test);
     shrink(train);
-    if (options_.degree == 0 && model_.dimension() == 1 && !has_walls()) choose_degree(train, test);
+    if (options_.degree == 0 && !smooth() && model_.dimension() == 1 && !has_walls())
+        choose_degree(train, test);
     const ScoreSystem system(b.basis, b.reference, tables_, *plan_);
     double ridge = options_.ridge;
     if (ridge < 0) ridge = choose_ridge(system, train, test);

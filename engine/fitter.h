@@ -118,6 +118,8 @@ class Fitter {
                         const std::vector<double>& test);
     void solve();
     void shrink(std::vector<double>& moments) const;
+    /// The moments are those of a density, so that no degree and no ridge need guard against their noise.
+    bool smooth() const { return density_ && density_->shrinkage == 1; }
     void save_moments(const MomentSums& sums);
     void describe();
 

@@ -84,8 +84,14 @@ bool maximise(const std::vector<int>& powers, const std::vector<double>& mean, L
     return false;
 }
 
-/// (k - 2)/T: polynomials z^m, m up to 14, made orthonormal under the density; those in the span of its
-/// statistics have the data's means by construction.
+/// The 95 % quantile of chi-squared with k degrees of freedom (Wilson and Hilferty 1931).
+double chi_squared_bound(int k) {
+    const double variance = 2.0 / (9 * k);
+    return k * std::pow(1 - variance + 1.645 * std::sqrt(variance), 3);
+}
+
+/// Polynomials z^m, m up to 14, made orthonormal under the density; those in the span of its statistics have
+/// the data's means by construction, the others make up T.
 double shrinkage(const MarginalSums& sums, const std::vector<int>& powers, const Law& law, bool even) {
     std::vector<std::vector<double>> basis; // at the nodes
     std::vector<std::vector<double>> coefficients;
@@ -120,7 +126,7 @@ double shrinkage(const MarginalSums& sums, const std::vector<int>& powers, const
         basis.push_back(std::move(f)), coefficients.push_back(std::move(c));
         if (n > powers.size()) statistic += sums.count * mean * mean, ++free;
     }
-    return free > 2 ? std::min(1.0, (free - 2) / statistic) : 0;
+    return free > 0 ? std::min(1.0, chi_squared_bound(free) / statistic) : 0;
 }
 
 } // namespace
