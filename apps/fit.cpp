@@ -203,6 +203,8 @@ void put_figures(Result& result, const FitReport& report, const Model& model) {
     result["product_residual"] = report.product_residual, result["outside_box"] = report.outside;
     result["ridge"] = report.ridge, result["ridges_raised"] = report.ridges_raised;
     result["condition"] = report.condition, result["heldout_loss"] = report.heldout_loss;
+    if (report.density_degree > 0)
+        result["density_degree"] = report.density_degree, result["shrinkage"] = report.shrinkage;
     result["structure"] =
         fmt::format("{} ({})", model.levels.empty() ? "flat" : "levels", report.structure_reason);
     for (const LevelReport& level : report.levels) {
