@@ -84,10 +84,12 @@ bool maximise(const std::vector<int>& powers, const std::vector<double>& mean, L
     return false;
 }
 
-/// The 95 % quantile of chi-squared with k degrees of freedom (Wilson and Hilferty 1931).
+/// The 99.9 % quantile of chi-squared with k degrees of freedom (Wilson and Hilferty 1931): means of
+/// polynomials of high degree are far from normal, and T beyond the 95 % quantile in a fifth of samples of
+/// the density itself.
 double chi_squared_bound(int k) {
     const double variance = 2.0 / (9 * k);
-    return k * std::pow(1 - variance + 1.645 * std::sqrt(variance), 3);
+    return k * std::pow(1 - variance + 3.09 * std::sqrt(variance), 3);
 }
 
 /// Polynomials z^m, m up to 14, made orthonormal under the density; those in the span of its statistics have

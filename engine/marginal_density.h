@@ -13,8 +13,8 @@ struct MarginalDensity {
     double reach = 0, log_normaliser = 0;
     int degree = 0;
     /// Of the data's moments towards this density's: b/T, at most 1, with T the chi-squared statistic of the
-    /// k moments up to z^14 that the likelihood leaves free and b its 95 % quantile where the density holds.
-    /// 1 where the data do not speak against the density, falling as 1/N where they do.
+    /// k moments up to z^14 that the likelihood leaves free and b its 99.9 % quantile where the density
+    /// holds. 1 where the data do not speak against the density, falling as 1/N where they do.
     double shrinkage = 0;
 };
 

@@ -245,7 +245,9 @@ TEST(MarginalDensity, ShrinksAsOneOverTheRowsWhereItIsWrong) {
     const auto many = marginal_density(sums, false);
     ASSERT_TRUE(few && many);
     EXPECT_LT(few->shrinkage, 0.5);
-    if (few->degree == many->degree) EXPECT_NEAR(many->shrinkage, 0.1 * few->shrinkage, 1e-4);
+    if (few->degree == many->degree) {
+        EXPECT_NEAR(many->shrinkage, 0.1 * few->shrinkage, 1e-4);
+    }
 }
 
 TEST(MarginalDensity, NothingFromNothing) {
