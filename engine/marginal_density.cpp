@@ -136,7 +136,7 @@ double shrinkage(const MarginalSums& sums, const std::vector<int>& powers, const
 std::optional<MarginalDensity> marginal_density(const MarginalSums& sums, bool even) {
     std::vector<double> mean = sums.power;
     for (size_t k = 0; k < mean.size(); ++k) mean[k] = even && k % 2 ? 0 : mean[k] / sums.count;
-    const double reach = 1.5 * std::max(std::abs(sums.min), std::abs(sums.max));
+    const double reach = 2.5 * std::max(std::abs(sums.min), std::abs(sums.max));
     if (!(reach > 0) || !(sums.count >= 100)) return std::nullopt;
     std::optional<MarginalDensity> best;
     double least = INFINITY;

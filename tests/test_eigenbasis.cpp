@@ -228,8 +228,8 @@ TEST(MarginalDensity, RecoversTheEnergyFromItsMoments) {
             density_means(*found, hermite_family(4), 2); // E z, E (z^2 - 1)/sqrt(2)
         const MarginalSums sums = exact_sums([&](double z) { return std::pow(z * z - 1, 2) + slope * z; });
         EXPECT_NEAR(mean[0], 1, 1e-12);
-        EXPECT_NEAR(mean[1], sums.power[1] / sums.count, 1e-8);
-        EXPECT_NEAR(mean[2], (sums.power[2] / sums.count - 1) / std::sqrt(2.0), 1e-8);
+        EXPECT_NEAR(mean[1], sums.power[1] / sums.count, 2e-6); // Newton stops at a squared step of 1e-12
+        EXPECT_NEAR(mean[2], (sums.power[2] / sums.count - 1) / std::sqrt(2.0), 2e-6);
     }
 }
 
