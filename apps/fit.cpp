@@ -2,6 +2,7 @@
 #include "engine/fit.h"
 #include "command.h"
 #include "engine/error.h"
+#include "engine/file.h"
 #include "engine/model_file.h"
 #include "engine/target.h"
 #include "engine/tile_fit.h"
@@ -288,6 +289,10 @@ int run(const Options& options) {
     FitOptions fit_options = resolve(options, &data);
     nlohmann::ordered_json identity = configuration_of(options);
     identity["input"] = data.fingerprint();
+    for (const auto& [name, file] :
+         {std::pair("target_checksum", &options.target), std::pair("drift_checksum", &options.drift),
+          std::pair("noise_checksum", &options.noise)})
+        if (!file->empty()) identity[name] = checksum(read_file(*file, std::uint64_t{1} << 32));
     identity["device"] = device_of(context);
     fit_options.checkpoint = checkpoint_of(options.output, identity, options.common, context);
     FitReport report;
@@ -325,9 +330,11 @@ void add_basis_flags(CLI::App& command, Options& o) {
         ->check(CLI::IsMember({"auto", "fitted", "ou", "ve", "box", "torus", "linear", "nonlinear"}))
         ->capture_default_str();
     command
-        .add_option("--degree", o.degree,
-                    "degree of one-coordinate functions, 0: 8 with a lattice, 6 without, 4 for ou; of one "
-                    "column: chosen")
+        .add_option(
+            "--degree", o.degree,
+            "degree of one-coordinate functions, 0: 8 with a lattice, 6 without, 4 for ou; of one column: "
+            "chosen; torus of more than three columns: frequencies, as in --pairs, 0: 4 with a lattice, 3 "
+            "without")
         ->check(CLI::Range(0, 24))
         ->capture_default_str();
     command

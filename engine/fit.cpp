@@ -1,5 +1,6 @@
 // fit.cpp - the last stages of fit(): basis, times, moments, one linear system per time node.
 #include "fit.h"
+#include "circle.h"
 #include "fitter.h"
 #include "node_systems.h"
 #include <algorithm>
@@ -31,7 +32,8 @@ Array<double> Fitter::dependence() const {
 
 void Fitter::choose_basis() {
     Block& b = block();
-    const int d = model_.dimension(), degree = b.basis.degree;
+    const int d = model_.dimension(), degree = b.basis.degree,
+              each = functions_of_frequency(b.reference.families.front());
     std::vector<PairRule> rules;
     int total = options_.total_degree;
     if (options_.pairs)
@@ -46,10 +48,12 @@ void Fitter::choose_basis() {
             b.reference.families.front().kind == ReferenceKind::hermite ? "all:1" : "dependent:2,all:1");
     auto pairs =
         select_pairs(model_.view.kept, rules, options_.lattice ? &*options_.lattice : nullptr, dependence());
-    for (const Pair& pair : pairs)
-        if (2 * pair.degree > b.reference.families.front().top_degree())
+    for (Pair& pair : pairs) {
+        if (2 * each * pair.degree > b.reference.families.front().top_degree())
             throw Error(ErrorKind::usage,
                         fmt::format("pairs: degree {} needs --degree at least {}", pair.degree, pair.degree));
+        pair.degree *= each;
+    }
     b.basis = make_index_set(d, degree, std::move(pairs), total, even_);
     const size_t needed = 10 * static_cast<size_t>(b.basis.max_degree());
     if (rows() < needed)
@@ -78,19 +82,21 @@ void Fitter::choose_times() {
     b.node_time = b.step_times(options_.time_nodes ? options_.time_nodes : 32);
 }
 
-void Fitter::save_moments(const MomentSums& sums) {
+TensorFile Fitter::moment_state() const {
     TensorFile state;
     state.metadata["stage"] = "moments", state.metadata["structure_reason"] = report_.structure_reason;
-    state.put("train", sums.train), state.put("test", sums.test);
-    state.put("rows", std::vector<std::uint64_t>{sums.train_rows, sums.test_rows, sums.next_row});
-    checkpoint_.save(std::move(state));
+    if (sums_.train.empty()) return state;
+    state.put("train", sums_.train), state.put("test", sums_.test);
+    state.put("rows", std::vector<std::uint64_t>{sums_.train_rows, sums_.test_rows, sums_.next_row});
+    return state;
 }
 
-void Fitter::compute_moments() {
+void Fitter::pass_over_moments(size_t size, double multiply_adds,
+                               const std::function<void(const SampleSource&, const MomentOptions&)>& pass) {
     const auto start = Clock::now();
-    if (saved_) {
+    if (saved_ && saved_->tensors.contains("rows")) {
         const auto& rows = saved_->u64("rows", 3);
-        sums_.train = saved_->f64("train", plan_->size()), sums_.test = saved_->f64("test", plan_->size());
+        sums_.train = saved_->f64("train", size), sums_.test = saved_->f64("test", size);
         sums_.train_rows = rows[0], sums_.test_rows = rows[1], sums_.next_row = rows[2];
     }
     const std::uint64_t resumed_at = sums_.next_row;
@@ -104,16 +110,22 @@ void Fitter::compute_moments() {
                         }};
     MomentOptions options;
     options.single_precision = options_.single_precision, options.batch = options_.batch;
-    options.after_batch = [&](const MomentSums& sums) {
-        const int signal = context_.interrupt_signal();
-        if (checkpoint_.enabled() && (signal || checkpoint_.due())) save_moments(sums);
-        if (signal) throw Interrupted(signal);
-    };
-    accumulate_moments(context_, *plan_, block().reference, source, options, sums_);
-    report_.moment_seconds = seconds_since(start);
-    report_.moment_gflops = 2e-9 * plan_->multiply_adds() * static_cast<double>(rows() - resumed_at) /
+    const auto state = [&] { return moment_state(); };
+    guard(context_, checkpoint_, state, [&](const auto& between) {
+        options.after_batch = [&](const MomentSums&) { between(); };
+        pass(source, options);
+    });
+    report_.moments = size, report_.moment_seconds = seconds_since(start);
+    report_.moment_gflops = 2e-9 * multiply_adds * static_cast<double>(rows() - resumed_at) /
                             std::max(report_.moment_seconds, 1e-9);
-    if (report_.moment_seconds > 2 && checkpoint_.enabled()) save_moments(sums_);
+    if (report_.moment_seconds > 2 && checkpoint_.enabled()) checkpoint_.save(moment_state());
+}
+
+void Fitter::compute_moments() {
+    pass_over_moments(plan_->size(), plan_->multiply_adds(),
+                      [&](const SampleSource& source, const MomentOptions& options) {
+                          accumulate_moments(context_, *plan_, block().reference, source, options, sums_);
+                      });
 }
 
 /// The degree of smallest held-out loss, each with its best ridge: every lower basis is part of the one that
@@ -195,14 +207,17 @@ void Fitter::solve() {
         density_ = marginal_density(marginal_.sums[0], even_);
         if (density_) report_.density_degree = density_->degree, report_.shrinkage = density_->shrinkage;
     }
-    std::vector<double> train = moment_averages(sums_, Subset::train);
-    const std::vector<double> test = moment_averages(sums_, Subset::test);
-    shrink(train);
-    if (options_.degree == 0 && !smooth() && model_.dimension() == 1 && !has_walls())
-        choose_degree(train, test);
+    const bool tries = options_.degree == 0 && !smooth() && model_.dimension() == 1 && !has_walls();
+    std::vector<double> train, test;
+    if (tries || options_.ridge < 0) {
+        train = moment_averages(sums_, Subset::train), test = moment_averages(sums_, Subset::test);
+        shrink(train);
+    }
+    if (tries) choose_degree(train, test);
     const ScoreSystem system(b.basis, b.reference, tables_, *plan_);
     double ridge = options_.ridge;
     if (ridge < 0) ridge = choose_ridge(system, train, test);
+    train = {}, test = {};
     std::vector<double> moments = moment_averages(sums_, Subset::all);
     shrink(moments);
     sums_ = {};
@@ -233,7 +248,7 @@ void Fitter::describe() {
     if (!model_.blocks.empty()) {
         const Block& b = block();
         j["process"] = process_name(model_.process);
-        j["degree"] = b.basis.degree;
+        j["degree"] = b.basis.degree / functions_of_frequency(b.reference.families.front());
         j["total_degree"] = b.basis.total_degree;
         j["pairs"] = options_.pairs ? format_pair_rules(*options_.pairs) : "default";
         j["ridge"] = report_.ridge;

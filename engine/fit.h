@@ -15,7 +15,8 @@ enum class Structure { automatic, flat, levels };
 struct FitOptions {
     std::optional<Process> process = {}; ///< none: fitted, or OU where tails are too heavy for a fitted one
     int degree = 0; ///< of the 1-clusters; 0: 8 with a lattice, 6 without, 4 for OU; in one column by
-                    ///< held-out score-matching loss from 2 to 16; 12, 8 in two, three
+                    ///< held-out score-matching loss from 2 to 16; 12, 8 in two, three; torus of more:
+                    ///< frequencies, 0: 4 with a lattice, 3 without
     int radius = 0; ///< box, torus: largest frequency of the basis in up to three dimensions, 0: chosen
     std::optional<std::vector<PairRule>> pairs =
         {};               ///< none given: nearest:3,all:1 with a lattice, dependent:2,all:1

@@ -114,6 +114,7 @@ void Fitter::marginals() {
             (options_.symmetry == Symmetry::automatic && options_.known_even);
     pool_scales();
     marginal_ = marginal_statistics(context_, data_, model_.view, model_.standardization, rows());
+    if (std::holds_alternative<TorusProcess>(model_.process)) measure_angles();
     check_duplicates();
     const auto& c = marginal_.correlation;
     for (size_t i = 0; i < c.rows(); ++i)
@@ -124,6 +125,11 @@ void Fitter::marginals() {
 /// Measured symmetry: all odd statistics of first to third order (E z, E (z^3 - 3 z), E z_i z_j^2) within
 /// what independent samples of an even law show in 99 of 100 data sets.
 void Fitter::choose_symmetry() {
+    if (std::holds_alternative<TorusProcess>(model_.process)) {
+        even_ = report_.even = false;
+        report_.symmetry_reason = "not used";
+        return;
+    }
     if (options_.symmetry != Symmetry::automatic || options_.known_even) {
         report_.symmetry_reason =
             options_.symmetry != Symmetry::automatic ? "asked for" : "the target is even";
@@ -206,13 +212,11 @@ int Fitter::default_degree(bool hermite) const {
 
 /// Clusters of cosines on [0, pi]: eigenfunctions of a potential that is constant.
 void Fitter::use_box_reference() {
-    require(std::holds_alternative<BoxProcess>(model_.process), ErrorKind::usage,
-            fmt::format("fit: a torus has at most {} columns, got {}", kernels::kMaxWaveDimension,
-                        model_.dimension()));
     Block& b = block();
+    b.reference.family_of.assign(b.coordinates.size(), 0);
+    if (std::holds_alternative<TorusProcess>(model_.process)) return use_circles();
     b.basis.degree = options_.degree ? options_.degree : default_degree(false);
     b.reference.families = {fitted_family({0, 0}, 0, std::numbers::pi, std::max(24, 2 * b.basis.degree), 96)};
-    b.reference.family_of.assign(b.coordinates.size(), 0);
     report_.lambda_1 = b.reference.families.front().lambda[1];
     report_.reference = "reflecting box, cosines";
 }
