@@ -14,6 +14,7 @@ namespace dynkin {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+constexpr double smooth_ridge = 1e-6; // for rounding alone
 
 double seconds_since(Clock::time_point start) {
     return std::chrono::duration<double>(Clock::now() - start).count();
@@ -127,6 +128,28 @@ void Fitter::compute_moments() {
                       });
 }
 
+/// The degree of smallest held-out loss, each with its best ridge: every lower basis is part of the one that
+/// the moments were summed for, and so are its moments.
+void Fitter::choose_degree(const std::vector<double>& train, const std::vector<double>& test) {
+    Block& b = block();
+    std::map<double, IndexSet> tried;
+    report_.degree_losses.clear();
+    for (int degree = 2; degree <= b.basis.degree; degree += even_ ? 2 : 1) {
+        IndexSet basis =
+            make_index_set(b.basis.sites, degree, b.basis.pairs, b.basis.total_degree, b.basis.even);
+        try {
+            choose_ridge(ScoreSystem(basis, b.reference, tables_, *plan_), train, test);
+        } catch (const Error& error) {
+            if (error.kind() != ErrorKind::numerical || degree == 2) throw;
+            continue; // too many functions for the rows
+        }
+        report_.degree_losses.emplace_back(degree, report_.heldout_loss);
+        tried.try_emplace(report_.heldout_loss, std::move(basis));
+    }
+    b.basis = tried.begin()->second;
+    report_.basis_size = b.basis.terms.size();
+}
+
 /// Held-out loss J = c' A_test c / 2 - b_test' c of the coefficients from the training rows, integrated over
 /// t at five of the nodes; the smallest of the decades wins, then of the half decades beside it.
 double Fitter::choose_ridge(const ScoreSystem& system, const std::vector<double>& train,
@@ -151,8 +174,11 @@ double Fitter::choose_ridge(const ScoreSystem& system, const std::vector<double>
                    (std::isfinite(y.second) ? y.second : 1e300);
         });
     };
-    measure({1e-5, 1e-4, 1e-3, 1e-2, 1e-1});
-    measure({best()->first * std::sqrt(0.1), best()->first * std::sqrt(10.0)});
+    if (smooth()) measure({smooth_ridge});
+    if (losses.empty() || !std::isfinite(best()->second)) {
+        measure({1e-5, 1e-4, 1e-3, 1e-2, 1e-1});
+        measure({best()->first * std::sqrt(0.1), best()->first * std::sqrt(10.0)});
+    }
     report_.ridge_losses.assign(losses.begin(), losses.end());
     if (!std::isfinite(best()->second))
         throw Error(ErrorKind::numerical,
@@ -161,15 +187,39 @@ double Fitter::choose_ridge(const ScoreSystem& system, const std::vector<double>
     return best()->first;
 }
 
+/// Moments of one column towards those of its smooth density.
+void Fitter::shrink(std::vector<double>& moments) const {
+    if (!density_ || density_->shrinkage == 0) return;
+    const Family& family = model_.blocks.front().reference.families.front();
+    const std::vector<double> smooth = density_means(*density_, family, plan_->top_degree());
+    const auto place = plan_->triple_place(0, 0, 0);
+    for (int r = 0; r <= plan_->top_degree(); ++r)
+        if (place.slot[r] >= 0) {
+            double& m = moments[place.base + static_cast<size_t>(place.slot[r]) * place.stride];
+            m += density_->shrinkage * (smooth[static_cast<size_t>(r)] - m);
+        }
+}
+
 void Fitter::solve() {
     const auto start = Clock::now();
     Block& b = block();
+    if (model_.dimension() == 1 && !has_walls() && options_.ridge != 0) {
+        density_ = marginal_density(marginal_.sums[0], even_);
+        if (density_) report_.density_degree = density_->degree, report_.shrinkage = density_->shrinkage;
+    }
+    const bool tries = options_.degree == 0 && !smooth() && model_.dimension() == 1 && !has_walls();
+    std::vector<double> train, test;
+    if (tries || options_.ridge < 0) {
+        train = moment_averages(sums_, Subset::train), test = moment_averages(sums_, Subset::test);
+        shrink(train);
+    }
+    if (tries) choose_degree(train, test);
     const ScoreSystem system(b.basis, b.reference, tables_, *plan_);
     double ridge = options_.ridge;
-    if (ridge < 0)
-        ridge =
-            choose_ridge(system, moment_averages(sums_, Subset::train), moment_averages(sums_, Subset::test));
-    const std::vector<double> moments = moment_averages(sums_, Subset::all);
+    if (ridge < 0) ridge = choose_ridge(system, train, test);
+    train = {}, test = {};
+    std::vector<double> moments = moment_averages(sums_, Subset::all);
+    shrink(moments);
     sums_ = {};
     const size_t nodes = b.node_time.size();
     b.coefficients = Array<double>(nodes, system.size());

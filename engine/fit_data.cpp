@@ -1,6 +1,7 @@
 // fit_data.cpp - the first stages of fit(): which columns, what scale and symmetry, which reference.
 #include "fitter.h"
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <fmt/core.h>
 #include <map>
@@ -11,8 +12,8 @@ namespace dynkin {
 namespace {
 
 /// Sites that the symmetries of the lattice make equivalent share a class: all of them when periodic,
-/// otherwise those that reflections (and exchanges of equal axes) map onto one another if the law has them.
-/// No lattice: every site by itself.
+/// otherwise those that reflections (and exchanges of equal axes) map onto one another if the law has them,
+/// and the values outside do. No lattice: every site by itself.
 std::vector<int> site_classes(const std::optional<Lattice>& lattice, bool reflections, int sites) {
     std::vector<int> classes(static_cast<size_t>(sites));
     std::iota(classes.begin(), classes.end(), 0);
@@ -20,14 +21,17 @@ std::vector<int> site_classes(const std::optional<Lattice>& lattice, bool reflec
         return classes; // some columns were dropped
     if (lattice->boundary == Boundary::periodic) return std::vector<int>(static_cast<size_t>(sites), 0);
     if (!reflections) return classes;
-    std::map<std::vector<size_t>, int> seen;
+    using Place = std::array<double, 4>; // on an axis: its length, the values outside, the coordinate
+    std::map<std::vector<Place>, int> seen;
     const auto& shape = lattice->shape;
     for (int i = 0; i < sites; ++i) {
-        std::vector<size_t> key;
+        std::vector<Place> key;
         size_t rest = static_cast<size_t>(i);
         for (size_t axis = shape.size(); axis-- > 0; rest /= shape[axis]) {
             const size_t x = rest % shape[axis];
-            key.push_back(shape[axis] << 32 | std::min(x, shape[axis] - 1 - x));
+            const double below = lattice->outside_value(axis, 0), above = lattice->outside_value(axis, 1);
+            const size_t place = below == above ? std::min(x, shape[axis] - 1 - x) : x;
+            key.push_back({static_cast<double>(shape[axis]), below, above, static_cast<double>(place)});
         }
         std::sort(key.begin(), key.end());
         classes[static_cast<size_t>(i)] = seen.emplace(key, static_cast<int>(seen.size())).first->second;
@@ -201,7 +205,8 @@ void Fitter::choose_reference() {
 
 int Fitter::default_degree(bool hermite) const {
     const int d = model_.dimension();
-    if (d <= 3) return d == 1 ? 10 : d == 2 ? 12 : 8;
+    if (d == 1) return std::clamp(static_cast<int>(std::min<size_t>(rows(), 1000) / 10), 2, 16); // at most
+    if (d <= 3) return d == 2 ? 12 : 8;
     return hermite ? 4 : options_.lattice ? 8 : 6;
 }
 

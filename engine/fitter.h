@@ -6,6 +6,7 @@
 #include "fit.h"
 #include "gram.h"
 #include "level_fit.h"
+#include "marginal_density.h"
 #include "waves.h"
 #include <algorithm>
 #include <functional>
@@ -116,6 +117,7 @@ class Fitter {
     void use_hermite_reference();
     size_t count_outside() const;
     void choose_basis();
+    void choose_degree(const std::vector<double>& train, const std::vector<double>& test);
     void choose_times();
     TensorFile moment_state() const;
     /// Goes on with sums_ through the rows, standardised: pass(source, options) adds `size` moments to them
@@ -126,6 +128,9 @@ class Fitter {
     double choose_ridge(const ScoreSystem& system, const std::vector<double>& train,
                         const std::vector<double>& test);
     void solve();
+    void shrink(std::vector<double>& moments) const;
+    /// The moments are those of a density, so that no degree and no ridge need guard against their noise.
+    bool smooth() const { return density_ && density_->shrinkage == 1; }
     void describe();
 
     const Context& context_;
@@ -141,6 +146,7 @@ class Fitter {
     std::vector<int> class_;
     std::vector<ProductTables> tables_;
     std::optional<MomentPlan> plan_;
+    std::optional<MarginalDensity> density_; ///< one column: what its moments shrink to
     MomentSums sums_;
     bool even_ = false;
 };

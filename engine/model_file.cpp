@@ -511,6 +511,10 @@ void write_model(const std::filesystem::path& path, const Model& model) {
     file.put("training_rows", std::vector<double>{model.training_rows});
     if (model.lattice) {
         file.metadata["lattice_boundary"] = boundary_name(model.lattice->boundary);
+        if (!model.lattice->zero_outside()) {
+            file.metadata["lattice_boundary"] = "fixed";
+            file.put("lattice.outside", model.lattice->outside);
+        }
         file.put("lattice.shape", integers(model.lattice->shape));
     }
     file.put("blocks", std::vector<std::int64_t>{static_cast<std::int64_t>(model.blocks.size())});
@@ -552,15 +556,20 @@ Model read_model(const std::filesystem::path& path) {
     model.training_rows = reader.numbers("training_rows", 1)[0];
     if (file.metadata.contains("lattice_boundary")) {
         const std::string& name = file.text("lattice_boundary");
-        reader.check(name == "periodic" || name == "free" || name == "zero", "unknown 'lattice_boundary'");
+        reader.check(name == "periodic" || name == "free" || name == "zero" || name == "fixed",
+                     "unknown 'lattice_boundary'");
         Lattice lattice;
         lattice.boundary = name == "periodic" ? Boundary::periodic
                            : name == "free"   ? Boundary::free
-                                              : Boundary::zero;
+                                              : Boundary::fixed;
         for (int n : reader.indices("lattice.shape", 1, kMost))
             lattice.shape.push_back(static_cast<size_t>(n));
         reader.check(lattice.shape.size() <= 3 && lattice.sites() == model.view.columns,
                      "'lattice.shape' does not match the columns");
+        if (name == "fixed") {
+            lattice.outside = reader.numbers("lattice.outside", 2 * lattice.shape.size());
+            lattice.check_outside("lattice.outside");
+        }
         model.lattice = lattice;
     }
     model.process = read_process(reader, d);
