@@ -2,6 +2,7 @@
 #include "engine/fit.h"
 #include "command.h"
 #include "engine/error.h"
+#include "engine/file.h"
 #include "engine/model_file.h"
 #include "engine/target.h"
 #include "engine/tile_fit.h"
@@ -30,6 +31,7 @@ struct Options {
     bool drop_constant = false, from_energy = false;
     std::size_t rows = 0;
     int tile = 0, radius = 0;
+    std::vector<double> boundary_values;
     std::string box, drift, noise; ///< drift of a linear or a nonlinear process
     double margin = 0.03;
     NonlinearFlags nonlinear;
@@ -150,7 +152,11 @@ FitOptions resolve(const Options& options, const SampleFile* data) {
     if (!options.lattice.empty()) {
         Lattice lattice{parse_shape(options.lattice), Boundary::free};
         if (options.boundary == "periodic") lattice.boundary = Boundary::periodic;
-        if (options.boundary == "zero") lattice.boundary = Boundary::zero;
+        if (options.boundary == "zero" || options.boundary == "fixed") lattice.boundary = Boundary::fixed;
+        require((options.boundary == "fixed") == !options.boundary_values.empty(), ErrorKind::usage,
+                "--boundary fixed: needs --boundary-values, which go with nothing else");
+        lattice.outside = options.boundary_values;
+        lattice.check_outside("--boundary-values");
         fit.lattice = lattice, fit.reflection_symmetric = false;
     }
     return fit;
@@ -163,6 +169,7 @@ nlohmann::ordered_json configuration_of(const Options& options) {
             {"target", options.target},
             {"lattice", options.lattice},
             {"boundary", options.boundary},
+            {"boundary-values", options.boundary_values},
             {"process", options.process},
             {"degree", options.degree},
             {"total-degree", options.total_degree},
@@ -197,6 +204,8 @@ void put_figures(Result& result, const FitReport& report, const Model& model) {
     result["product_residual"] = report.product_residual, result["outside_box"] = report.outside;
     result["ridge"] = report.ridge, result["ridges_raised"] = report.ridges_raised;
     result["condition"] = report.condition, result["heldout_loss"] = report.heldout_loss;
+    if (report.density_degree > 0)
+        result["density_degree"] = report.density_degree, result["shrinkage"] = report.shrinkage;
     result["structure"] =
         fmt::format("{} ({})", model.levels.empty() ? "flat" : "levels", report.structure_reason);
     for (const LevelReport& level : report.levels) {
@@ -280,6 +289,10 @@ int run(const Options& options) {
     FitOptions fit_options = resolve(options, &data);
     nlohmann::ordered_json identity = configuration_of(options);
     identity["input"] = data.fingerprint();
+    for (const auto& [name, file] :
+         {std::pair("target_checksum", &options.target), std::pair("drift_checksum", &options.drift),
+          std::pair("noise_checksum", &options.noise)})
+        if (!file->empty()) identity[name] = checksum(read_file(*file, std::uint64_t{1} << 32));
     identity["device"] = device_of(context);
     fit_options.checkpoint = checkpoint_of(options.output, identity, options.common, context);
     FitReport report;
@@ -317,8 +330,11 @@ void add_basis_flags(CLI::App& command, Options& o) {
         ->check(CLI::IsMember({"auto", "fitted", "ou", "ve", "box", "torus", "linear", "nonlinear"}))
         ->capture_default_str();
     command
-        .add_option("--degree", o.degree,
-                    "degree of one-coordinate functions, 0: 8 with a lattice, 6 without, 4 for ou")
+        .add_option(
+            "--degree", o.degree,
+            "degree of one-coordinate functions, 0: 8 with a lattice, 6 without, 4 for ou; of one column: "
+            "chosen; torus of more than three columns: frequencies, as in --pairs, 0: 4 with a lattice, 3 "
+            "without")
         ->check(CLI::Range(0, 24))
         ->capture_default_str();
     command
@@ -399,8 +415,13 @@ Command fit_command(CLI::App& parent) {
         ->capture_default_str();
     command->add_option("--lattice", o.lattice, "sides of the lattice, e.g. 16 or 8x8")->excludes(target);
     command->add_option("--boundary", o.boundary, "of --lattice; periodic: all sites are equivalent")
-        ->check(CLI::IsMember({"periodic", "free", "zero"}))
+        ->check(CLI::IsMember({"periodic", "free", "zero", "fixed"}))
         ->capture_default_str();
+    command
+        ->add_option("--boundary-values", o.boundary_values,
+                     "of --boundary fixed: before the first and after the last site of each axis, 2 an axis")
+        ->delimiter(',')
+        ->type_name("NUMBERS");
     command->add_flag("--drop-constant", o.drop_constant, "leave constant columns out; sample restores them");
     command
         ->add_option("--dequantise", o.dequantise,

@@ -53,6 +53,29 @@ NonlinearFitOptions options_of(const Common& common, const NonlinearFlags& flags
     return fit;
 }
 
+/// Everything on the command line that the model depends on.
+Json identity_of(const NonlinearFlags& flags, const NonlinearRun& run, const Common& common) {
+    return {{"command", "fit"},
+            {"samples", run.samples},
+            {"seed", common.seed},
+            {"process", "nonlinear"},
+            {"drift", run.drift},
+            {"basis", flags.basis},
+            {"degree", run.degree},
+            {"reference-score", flags.reference_score},
+            {"estimator", flags.estimator},
+            {"linearisation", flags.linearisation},
+            {"draws", flags.draws},
+            {"plain-draws", flags.plain_draws},
+            {"intrinsic-gap", flags.intrinsic_gap},
+            {"gap", flags.gap},
+            {"step", flags.step},
+            {"ridge", run.ridge},
+            {"t-min", run.t_min},
+            {"t-end", run.t_end},
+            {"time-nodes", run.time_nodes}};
+}
+
 /// Starts of reversed paths: the rows of a file, of a target that can be drawn, or of the model's own prior.
 Array<double> starts(const Context& context, const NonlinearModel& model, const NonlinearSampling& run,
                      std::uint64_t seed, std::size_t first, std::size_t count) {
@@ -131,7 +154,6 @@ void add_nonlinear_flags(CLI::App& command, NonlinearFlags& o) {
 
 int run_nonlinear_fit(const Common& common, const NonlinearFlags& flags, const NonlinearRun& run) {
     require(!run.drift.empty(), ErrorKind::usage, "--process nonlinear: needs --drift");
-    require(!common.resume, ErrorKind::usage, "--resume: a nonlinear fit keeps no checkpoint");
     const Context context = make_context(common, Runs::on_cpu_or_device);
     Result result("fit", common, context);
     result.stage("fit");
@@ -142,9 +164,16 @@ int run_nonlinear_fit(const Common& common, const NonlinearFlags& flags, const N
     require(data.cols() == process.dimension(), ErrorKind::input,
             fmt::format("{}: expected {} numbers a sample, the dimension of {}, got {}", run.samples,
                         process.dimension(), run.drift, data.cols()));
-    NonlinearModel model = fit_nonlinear(context, process, read_rows(data), options_of(common, flags, run));
+    NonlinearFitOptions options = options_of(common, flags, run);
+    Json identity = identity_of(flags, run, common);
+    identity["drift_law"] = Json::parse(process.canonical_json);
+    identity["input"] = data.fingerprint();
+    identity["device"] = device_of(context);
+    options.checkpoint = checkpoint_of(run.output, identity, common, context);
+    NonlinearModel model = fit_nonlinear(context, process, read_rows(data), options);
     result.stage("write");
     write_nonlinear_model(run.output, model);
+    Checkpoint(options.checkpoint).remove();
     Json written = {{"command", "fit"},
                     {"samples", run.samples},
                     {"process", "nonlinear"},

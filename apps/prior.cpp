@@ -58,7 +58,6 @@ std::vector<double> noise_levels(const std::string& text, const SampleFile& poin
 } // namespace
 
 int run_prior_fit(const Common& common, const PriorFit& options) {
-    require(!common.resume, ErrorKind::usage, "--resume: the fit of a prior keeps no checkpoint");
     const Context context = make_context(common, Runs::on_cpu_or_device);
     Result result("fit", common, context);
     result.stage("fit");
@@ -68,14 +67,21 @@ int run_prior_fit(const Common& common, const PriorFit& options) {
     fit.kind = prior_kind(options.kind);
     if (options.degree) fit.degree = options.degree;
     if (options.ridge != "auto") fit.ridge = parse_number("--ridge", options.ridge, 0, 1);
-    const Prior prior = fit_prior(context, SampleFile(options.samples), fit);
+    const SampleFile data(options.samples);
+    const nlohmann::ordered_json configuration = {{"command", "fit"},
+                                                  {"samples", options.samples},
+                                                  {"prior", options.kind},
+                                                  {"degree", fit.degree},
+                                                  {"ridge", fit.ridge}};
+    nlohmann::ordered_json identity = configuration;
+    identity["input"] = data.fingerprint();
+    identity["device"] = device_of(context);
+    const CheckpointOptions checkpoint = checkpoint_of(options.output, identity, common, context);
+    const Prior prior = fit_prior(context, data, fit, checkpoint);
     result.stage("write");
     write_prior(options.output, prior);
-    write_configuration(options.output, {{"command", "fit"},
-                                         {"samples", options.samples},
-                                         {"prior", options.kind},
-                                         {"degree", fit.degree},
-                                         {"ridge", fit.ridge}});
+    Checkpoint(checkpoint).remove();
+    write_configuration(options.output, configuration);
     put(result, law_figures(prior));
     result.print();
     return 0;

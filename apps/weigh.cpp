@@ -229,7 +229,7 @@ void put_stages(const Context& context, const Options& options, const Target& ta
     const Model model = read_model(options.model);
     const Lattice *wanted = target.lattice(), *got = model.lattice ? &*model.lattice : nullptr;
     if (static_cast<std::size_t>(model.dimension()) != target.dimension() ||
-        (wanted && got && (wanted->shape != got->shape || wanted->boundary != got->boundary)))
+        (wanted && got && !(*wanted == *got)))
         throw Error(
             ErrorKind::input,
             fmt::format("{}: expected a model of {}, as {} has it, got {}", options.model,

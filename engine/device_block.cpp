@@ -32,6 +32,7 @@ cuda::StepFamily step_family(const Family& f, const double* law) {
     out.highest = std::nextafter(static_cast<float>(f.hi), 0.0f);
     out.table_lo = static_cast<float>(f.lo);
     out.inverse_h = static_cast<float>((TransitionTables::rows - 1) / (f.hi - f.lo));
+    if (is_circle(f)) out.lo = -kWinding, out.hi = kWinding;
     return out;
 }
 
@@ -78,8 +79,13 @@ DeviceSteps::DeviceSteps(DeviceState& device, const Model& model, const Block& b
                          reach.lower, reach.upper});
     }
     families_ = there(families), sites_ = there(sites);
-    shape_ = {static_cast<int>(sites.size()), model.dimension(), score_chunk(sites.size()),
-              families.front().fitted,        families_.data(),  sites_.data()};
+    shape_ = {static_cast<int>(sites.size()),
+              model.dimension(),
+              score_chunk(sites.size()),
+              families.front().fitted,
+              families_.data(),
+              sites_.data(),
+              is_circle(block.reference.families.front())};
 }
 
 template <class T> DeviceFlow<T>::DeviceFlow(const BlockSteps<T>& plan)

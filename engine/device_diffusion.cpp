@@ -24,7 +24,7 @@ DeviceDiffusion::DeviceDiffusion(const BlockSteps<float>& plan, std::uint64_t se
     : plan_(plan), seed_(seed), device_(plan.context.device_state()), steps_(device_, plan.model, plan.block),
       score_(device_, plan.field, plan.coefficients) {
     make_bounds();
-    if (!steps_.shape().fitted) return;
+    if (!steps_.shape().fitted || steps_.shape().circle) return;
     const auto& families = plan_.block.reference.families;
     transitions_.resize(families.size());
     parallel_for(plan_.context.threads(), families.size(), [&](size_t f, size_t) {
@@ -76,9 +76,11 @@ void DeviceDiffusion::step(size_t k, std::uint64_t first, size_t count) {
     const DeviceStream stream = device_.compute_stream();
     const size_t sites = plan_.block.coordinates.size(), chunk = score_.chunk();
     const double dt = plan_.times[k] - plan_.times[k - 1];
+    const bool circle = steps_.shape().circle;
     const cuda::StepTransition transition{
-        static_cast<float>(std::exp(-dt)), static_cast<float>(std::sqrt(-std::expm1(-2 * dt))),
-        TransitionTables::rows, TransitionTables::columns, slots_[k % 2].tables_there.data()};
+        circle ? 1 : static_cast<float>(std::exp(-dt)),
+        static_cast<float>(std::sqrt(circle ? 2 * dt : -std::expm1(-2 * dt))), TransitionTables::rows,
+        TransitionTables::columns, slots_[k % 2].tables_there.data()};
     for (size_t c = 0; c * chunk < count; ++c) {
         const size_t used = std::min(chunk, count - c * chunk);
         const size_t rows = chunks_of(used, kScoreTile) * kScoreTile;

@@ -22,9 +22,8 @@ template <class T> void append(std::vector<double>& to, const T& from) {
 
 } // namespace
 
-Array<double>
-monomial_sums_on_device(const Context& context, const Monomials& monomials, size_t rows,
-                        const std::function<void(size_t first, size_t count, double* z)>& read) {
+void monomial_sums_on_device(const Context& context, const Monomials& monomials, const SampleSource& source,
+                             const MomentOptions& options, MomentSums& sums) {
     DeviceState& device = context.device_state();
     const size_t d = static_cast<size_t>(monomials.dimension), size = monomials.size();
     std::vector<int> order(size), coordinates(static_cast<size_t>(monomials.degree) * size);
@@ -35,14 +34,17 @@ monomial_sums_on_device(const Context& context, const Monomials& monomials, size
     const char* what = "the monomials";
     const DeviceArray<int> order_there = to_device<int>(device, order, what),
                            coordinates_there = to_device<int>(device, coordinates, what);
-    const size_t parts = (rows + kLinearRows - 1) / kLinearRows,
+    const size_t start = sums.next_row, rows = source.rows - start,
+                 parts = (rows + kLinearRows - 1) / kLinearRows,
                  bytes = chunk_buffer_bytes({kLinearRows * d, 0, size});
     const size_t left = device.memory_left() - std::min<size_t>(device.memory_left(), 4096);
     const size_t together =
         std::max<size_t>(std::min({parts, most_row_numbers / (kLinearRows * d), left / bytes}), 1);
-    Array<double> sums(parts, size);
-    Progress progress(context, "moments", rows);
-    const auto load = [&](size_t first, size_t used, ChunkBuffers& b) { read(first, used, b.rows.data()); };
+    Progress progress(context, "moments", source.rows);
+    progress.set(start);
+    const auto load = [&](size_t first, size_t used, ChunkBuffers& b) {
+        source.read(start + first, used, b.rows.data());
+    };
     const auto work = [&](size_t, size_t used, ChunkBuffers& b) {
         timed(device, "linear.monomials", [&] {
             cuda::monomial_sums(device.compute_stream(),
@@ -52,13 +54,17 @@ monomial_sums_on_device(const Context& context, const Monomials& monomials, size
         });
     };
     const auto store = [&](size_t first, size_t used, const ChunkBuffers& b) {
-        const size_t part = first / kLinearRows, count = (used + kLinearRows - 1) / kLinearRows;
-        std::copy_n(b.numbers.data(), count * size, sums.row(part));
-        progress.set(first + used);
+        add_parts(b.numbers.data(), (used + kLinearRows - 1) / kLinearRows, start + first + used, sums);
+        progress.set(sums.next_row);
+        try {
+            if (options.after_batch) options.after_batch(sums);
+        } catch (...) { // the next chunk is under way
+            cuda::synchronize(device.compute_stream()), cuda::synchronize(device.copy_stream());
+            throw;
+        }
     };
     for_chunks(device, &progress, rows, together * kLinearRows,
                {together * kLinearRows * d, 0, together * size}, load, work, store);
-    return sums;
 }
 
 DeviceLinear::DeviceLinear(const Context& context, const Model& model, const LinearField& field,

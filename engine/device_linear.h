@@ -8,9 +8,8 @@
 namespace dynkin {
 
 /// As monomial_sums().
-Array<double>
-monomial_sums_on_device(const Context& context, const Monomials& monomials, std::size_t rows,
-                        const std::function<void(std::size_t first, std::size_t count, double* z)>& read);
+void monomial_sums_on_device(const Context& context, const Monomials& monomials, const SampleSource& source,
+                             const MomentOptions& options, MomentSums& sums);
 
 /// A model at ascending times in device memory, with the states that the use needs. Particles pass through
 /// the device in chunks that the memory holds, each by itself, so that results do not depend on chunks.

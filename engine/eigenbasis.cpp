@@ -1,4 +1,5 @@
 #include "eigenbasis.h"
+#include "circle.h"
 #include "error.h"
 #include <algorithm>
 #include <cmath>
@@ -117,6 +118,7 @@ double hermite_product(int k, int l, int r) {
 double Family::v(double z) const { return polynomial(potential, z); }
 double Family::dv(double z) const { return derivative(potential, z); }
 double Family::log_density(double z) const {
+    if (is_circle(*this)) return z - z == 0 ? -log_normaliser : -std::numeric_limits<double>::infinity();
     return z >= lo && z <= hi ? -v(z) - log_normaliser : -std::numeric_limits<double>::infinity();
 }
 
@@ -140,6 +142,16 @@ void gauss_legendre(int n, double lo, double hi, std::vector<double>& nodes, std
         nodes[at] = lo + (hi - lo) * (x + 1) / 2;
         weights[at] = (hi - lo) / ((1 - x * x) * slope * slope);
     }
+}
+
+Family circle_family(int top_degree) {
+    Family f;
+    f.kind = ReferenceKind::fitted;
+    f.lo = 0, f.hi = 2 * std::numbers::pi;
+    f.potential = {0, 0};
+    f.log_normaliser = std::log(f.hi);
+    for (int n = 0; n <= top_degree; ++n) f.lambda.push_back((n + 1) / 2 * ((n + 1) / 2));
+    return f;
 }
 
 Family hermite_family(int top_degree) {
@@ -180,7 +192,23 @@ Family fitted_family(std::vector<double> potential, double lo, double hi, int to
     return f;
 }
 
+namespace {
+
+void circle_functions(double z, int count, double* phi, double* dphi) {
+    phi[0] = 1;
+    if (dphi) dphi[0] = 0;
+    for (int n = 1; n < count; ++n) {
+        const int m = (n + 1) / 2;
+        const double c = std::numbers::sqrt2 * std::cos(m * z), s = std::numbers::sqrt2 * std::sin(m * z);
+        phi[n] = n % 2 ? c : s;
+        if (dphi) dphi[n] = n % 2 ? -m * s : m * c;
+    }
+}
+
+} // namespace
+
 void eigenfunctions(const Family& f, double z, int count, double* phi, double* dphi) {
+    if (is_circle(f)) return circle_functions(z, count, phi, dphi);
     if (f.kind == ReferenceKind::hermite) {
         phi[0] = 1;
         if (count > 1) phi[1] = z;

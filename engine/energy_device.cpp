@@ -25,6 +25,7 @@ LatticeView DeviceLaw::copy(const LatticeView& host) {
     law.forward = places(host.forward, d);
     law.neighbour = places(host.neighbour, static_cast<std::size_t>(host.first[d]));
     law.outer = numbers(host.outer, d);
+    law.outer_sum = numbers(host.outer_sum, d), law.outer_square = numbers(host.outer_square, d);
     return law;
 }
 

@@ -20,7 +20,7 @@ class EnergyLaw {
     MixtureView mixture_view(const GaussianMixtureTarget& target);
 
     std::vector<std::int32_t> first_, forward_, neighbour_;
-    std::vector<double> outer_, log_weight_;
+    std::vector<double> outer_, outer_sum_, outer_square_, log_weight_;
     std::vector<GaussianView> components_;
     EnergyView view_;
 };

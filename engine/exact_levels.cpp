@@ -14,14 +14,13 @@ ExactLevels::ExactLevels(const Context& context, const Target& target, const Mod
     const auto* law = std::get_if<LatticeTarget>(&target.law);
     require(law != nullptr, ErrorKind::usage,
             fmt::format("exact last levels: expected a lattice target, got kind '{}'", target.kind));
-    require(
-        model.lattice && model.lattice->shape == law->lattice.shape &&
-            model.lattice->boundary == law->lattice.boundary && model.view.kept.size() == model.view.columns,
-        ErrorKind::usage,
-        fmt::format("exact last levels: expected a model of the lattice {}, got {}", law->lattice.describe(),
-                    model.lattice ? model.lattice->describe() : "one without a lattice"));
+    require(model.lattice && *model.lattice == law->lattice && model.view.kept.size() == model.view.columns,
+            ErrorKind::usage,
+            fmt::format("exact last levels: expected a model of the lattice {}, got {}",
+                        law->lattice.describe(),
+                        model.lattice ? model.lattice->describe() : "one without a lattice"));
     coupling_ = law->coupling, site_ = law->site;
-    choose_box();
+    choose_box(law->lattice.outside_reach());
     classify(model, *law, stages);
 }
 
@@ -31,8 +30,8 @@ double ExactLevels::site_energy(double x) const {
     return sum;
 }
 
-/// Beyond the box the site potential alone is 40 kT above its minimum.
-void ExactLevels::choose_box() {
+/// Beyond the box the site potential alone is 40 kT above its minimum; the values outside are in it.
+void ExactLevels::choose_box(double outside) {
     double lowest = 0;
     for (int i = -4000; i <= 4000; ++i) lowest = std::min(lowest, site_energy(0.005 * i));
     box_ = 0;
@@ -44,6 +43,7 @@ void ExactLevels::choose_box() {
     require(box_ < 1e4, ErrorKind::usage,
             "exact last levels: expected a site potential that confines each site (its edges alone do not "
             "count)");
+    box_ = std::max(box_, outside);
     step_ = 2 * box_ / (kExactNodes - 1);
     reach_ = step_ * std::ceil((box_ * 7 + 2 * step_) / step_); // |x + a| with six neighbours at most
     entries_ = 2 * static_cast<size_t>(reach_ / step_ + 0.5) + 2;
@@ -51,7 +51,8 @@ void ExactLevels::choose_box() {
 
 void ExactLevels::classify(const Model& model, const LatticeTarget& law, int stages) {
     const size_t d = law.lattice.sites();
-    Geometry g{std::vector<std::vector<int>>(d), std::vector<int>(d, -1), law.lattice.outer_edges()};
+    Geometry g{std::vector<std::vector<int>>(d), std::vector<int>(d, -1), law.lattice.outer_edges(),
+               law.lattice.outer_sums(1)};
     for (const auto& [i, j] : law.lattice.edges()) {
         g.nearest[static_cast<size_t>(i)].push_back(j), g.nearest[static_cast<size_t>(j)].push_back(i);
         ++g.edges[static_cast<size_t>(i)], ++g.edges[static_cast<size_t>(j)];
@@ -76,7 +77,7 @@ void ExactLevels::place(const Geometry& g, const Lattice& lattice, int target, i
     const auto stage = [&](int j) { return g.stage[static_cast<size_t>(j)]; };
     const auto listed = [&] { return static_cast<int>(tables_.neighbours.size()); };
     const auto linked = [&] { return static_cast<int>(tables_.links.size()); };
-    kernels::ExactSite site{target, base_of(g.edges[static_cast<size_t>(target)]), listed(), 0, linked(), 0};
+    kernels::ExactSite site{target, base_of(links_of(g, target)), listed(), 0, linked(), 0};
     std::vector<int> later;
     for (int q : g.nearest[static_cast<size_t>(target)]) {
         if (stage(q) < stage(target))
@@ -97,27 +98,29 @@ void ExactLevels::place(const Geometry& g, const Lattice& lattice, int target, i
                 "exact last levels: sites {} and {} of {} are neighbours that the colouring does not "
                 "separate (odd periodic sides and three axes need more colours): expected --exact-last {}",
                 target, q, lattice.describe(), stage(target) == last ? "none" : "odd"));
-        link.table = log_z1_of(g.edges[static_cast<size_t>(q)]), link.last_neighbour = listed();
+        link.table = log_z1_of(links_of(g, q)), link.last_neighbour = listed();
         tables_.links.push_back(link);
     }
     site.last_link = linked();
     tables_.sites.push_back(site);
 }
 
-/// Where -V(x) - J n x^2 / 2 stands, made when it is first asked for.
-int ExactLevels::base_of(int edges) {
-    const auto [entry, is_new] = base_.try_emplace(edges, static_cast<int>(tables_.base.size()));
+/// Where -V(x) - J n x^2 / 2 + J x b stands, b the sum of the values outside, made when it is first asked
+/// for.
+int ExactLevels::base_of(Links links) {
+    const auto [entry, is_new] = base_.try_emplace(links, static_cast<int>(tables_.base.size()));
     for (int i = 0; i < kExactNodes && is_new; ++i) {
         const double x = node(i);
-        tables_.base.push_back(-site_energy(x) - 0.5 * coupling_ * edges * x * x);
+        tables_.base.push_back(-site_energy(x) - 0.5 * coupling_ * links.first * x * x +
+                               coupling_ * links.second * x);
     }
     return entry->second;
 }
 
-int ExactLevels::log_z1_of(int edges) {
-    const auto [entry, is_new] = log_z1_.try_emplace(edges, static_cast<int>(tables_.log_z1.size()));
+int ExactLevels::log_z1_of(Links links) {
+    const auto [entry, is_new] = log_z1_.try_emplace(links, static_cast<int>(tables_.log_z1.size()));
     if (!is_new) return entry->second;
-    const double* const f = tables_.base.data() + base_of(edges);
+    const double* const f = tables_.base.data() + base_of(links);
     for (size_t s = 0; s < entries_; ++s) {
         const double sum = -reach_ + step_ * static_cast<double>(s);
         double highest = -INFINITY, total = 0;

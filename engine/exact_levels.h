@@ -8,12 +8,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <utility>
 #include <vector>
 
 namespace dynkin {
 
 /// For a lattice target the sites of the last stage are independent given their neighbours,
-///   p(x | S) ~ exp(-site(x) - J n x^2 / 2 + J x S),   n edges, S the sum of the neighbours,
+///   p(x | S) ~ exp(-site(x) - J n x^2 / 2 + J x S),   n edges, S the sum of the neighbours and of the fixed
+/// values outside,
 /// and integrate to Z1_n(S). A site of the stage before whose neighbours q all belong to the last stage, and
 /// touch no other of its own stage, has
 ///   p(x | a) ~ exp(-site(x) - J n x^2 / 2) prod_q Z1_{n_q}(x + a_q),   a_q the sum of q's other neighbours.
@@ -51,12 +53,18 @@ class ExactLevels {
     struct Geometry {
         std::vector<std::vector<int>> nearest;
         std::vector<int> stage, edges;
+        std::vector<double> outside; ///< sum of the fixed values
     };
-    void choose_box();
+    void choose_box(double outside);
     void classify(const Model& model, const LatticeTarget& law, int stages);
     void place(const Geometry& g, const Lattice& lattice, int target, int last);
-    int base_of(int edges);
-    int log_z1_of(int edges);
+    /// A site's edges, and the sum of the fixed values at the end of some.
+    using Links = std::pair<int, double>;
+    static Links links_of(const Geometry& g, int site) {
+        return {g.edges[static_cast<std::size_t>(site)], g.outside[static_cast<std::size_t>(site)]};
+    }
+    int base_of(Links links);
+    int log_z1_of(Links links);
     double node(int i) const { return -box_ + step_ * i; }
     double site_energy(double x) const;
 
@@ -64,8 +72,8 @@ class ExactLevels {
     double coupling_ = 0, box_ = 0, step_ = 0, reach_ = 0;
     std::size_t entries_ = 0; ///< of log Z1_n(S), S from -reach_ in steps of step_
     std::vector<double> site_;
-    std::vector<Range> ranges_;        ///< per level of the model
-    std::map<int, int> base_, log_z1_; ///< offsets in the tables, by n
+    std::vector<Range> ranges_;          ///< per level of the model
+    std::map<Links, int> base_, log_z1_; ///< offsets in the tables
     Tables tables_;
 };
 

@@ -1,5 +1,6 @@
 // fit.cpp - the last stages of fit(): basis, times, moments, one linear system per time node.
 #include "fit.h"
+#include "circle.h"
 #include "fitter.h"
 #include "node_systems.h"
 #include <algorithm>
@@ -13,6 +14,7 @@ namespace dynkin {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+constexpr double smooth_ridge = 1e-6; // for rounding alone
 
 double seconds_since(Clock::time_point start) {
     return std::chrono::duration<double>(Clock::now() - start).count();
@@ -30,7 +32,8 @@ Array<double> Fitter::dependence() const {
 
 void Fitter::choose_basis() {
     Block& b = block();
-    const int d = model_.dimension(), degree = b.basis.degree;
+    const int d = model_.dimension(), degree = b.basis.degree,
+              each = functions_of_frequency(b.reference.families.front());
     std::vector<PairRule> rules;
     int total = options_.total_degree;
     if (options_.pairs)
@@ -45,10 +48,12 @@ void Fitter::choose_basis() {
             b.reference.families.front().kind == ReferenceKind::hermite ? "all:1" : "dependent:2,all:1");
     auto pairs =
         select_pairs(model_.view.kept, rules, options_.lattice ? &*options_.lattice : nullptr, dependence());
-    for (const Pair& pair : pairs)
-        if (2 * pair.degree > b.reference.families.front().top_degree())
+    for (Pair& pair : pairs) {
+        if (2 * each * pair.degree > b.reference.families.front().top_degree())
             throw Error(ErrorKind::usage,
                         fmt::format("pairs: degree {} needs --degree at least {}", pair.degree, pair.degree));
+        pair.degree *= each;
+    }
     b.basis = make_index_set(d, degree, std::move(pairs), total, even_);
     const size_t needed = 10 * static_cast<size_t>(b.basis.max_degree());
     if (rows() < needed)
@@ -77,19 +82,21 @@ void Fitter::choose_times() {
     b.node_time = b.step_times(options_.time_nodes ? options_.time_nodes : 32);
 }
 
-void Fitter::save_moments(const MomentSums& sums) {
+TensorFile Fitter::moment_state() const {
     TensorFile state;
     state.metadata["stage"] = "moments", state.metadata["structure_reason"] = report_.structure_reason;
-    state.put("train", sums.train), state.put("test", sums.test);
-    state.put("rows", std::vector<std::uint64_t>{sums.train_rows, sums.test_rows, sums.next_row});
-    checkpoint_.save(std::move(state));
+    if (sums_.train.empty()) return state;
+    state.put("train", sums_.train), state.put("test", sums_.test);
+    state.put("rows", std::vector<std::uint64_t>{sums_.train_rows, sums_.test_rows, sums_.next_row});
+    return state;
 }
 
-void Fitter::compute_moments() {
+void Fitter::pass_over_moments(size_t size, double multiply_adds,
+                               const std::function<void(const SampleSource&, const MomentOptions&)>& pass) {
     const auto start = Clock::now();
-    if (saved_) {
+    if (saved_ && saved_->tensors.contains("rows")) {
         const auto& rows = saved_->u64("rows", 3);
-        sums_.train = saved_->f64("train", plan_->size()), sums_.test = saved_->f64("test", plan_->size());
+        sums_.train = saved_->f64("train", size), sums_.test = saved_->f64("test", size);
         sums_.train_rows = rows[0], sums_.test_rows = rows[1], sums_.next_row = rows[2];
     }
     const std::uint64_t resumed_at = sums_.next_row;
@@ -103,16 +110,44 @@ void Fitter::compute_moments() {
                         }};
     MomentOptions options;
     options.single_precision = options_.single_precision, options.batch = options_.batch;
-    options.after_batch = [&](const MomentSums& sums) {
-        const int signal = context_.interrupt_signal();
-        if (checkpoint_.enabled() && (signal || checkpoint_.due())) save_moments(sums);
-        if (signal) throw Interrupted(signal);
-    };
-    accumulate_moments(context_, *plan_, block().reference, source, options, sums_);
-    report_.moment_seconds = seconds_since(start);
-    report_.moment_gflops = 2e-9 * plan_->multiply_adds() * static_cast<double>(rows() - resumed_at) /
+    const auto state = [&] { return moment_state(); };
+    guard(context_, checkpoint_, state, [&](const auto& between) {
+        options.after_batch = [&](const MomentSums&) { between(); };
+        pass(source, options);
+    });
+    report_.moments = size, report_.moment_seconds = seconds_since(start);
+    report_.moment_gflops = 2e-9 * multiply_adds * static_cast<double>(rows() - resumed_at) /
                             std::max(report_.moment_seconds, 1e-9);
-    if (report_.moment_seconds > 2 && checkpoint_.enabled()) save_moments(sums_);
+    if (report_.moment_seconds > 2 && checkpoint_.enabled()) checkpoint_.save(moment_state());
+}
+
+void Fitter::compute_moments() {
+    pass_over_moments(plan_->size(), plan_->multiply_adds(),
+                      [&](const SampleSource& source, const MomentOptions& options) {
+                          accumulate_moments(context_, *plan_, block().reference, source, options, sums_);
+                      });
+}
+
+/// The degree of smallest held-out loss, each with its best ridge: every lower basis is part of the one that
+/// the moments were summed for, and so are its moments.
+void Fitter::choose_degree(const std::vector<double>& train, const std::vector<double>& test) {
+    Block& b = block();
+    std::map<double, IndexSet> tried;
+    report_.degree_losses.clear();
+    for (int degree = 2; degree <= b.basis.degree; degree += even_ ? 2 : 1) {
+        IndexSet basis =
+            make_index_set(b.basis.sites, degree, b.basis.pairs, b.basis.total_degree, b.basis.even);
+        try {
+            choose_ridge(ScoreSystem(basis, b.reference, tables_, *plan_), train, test);
+        } catch (const Error& error) {
+            if (error.kind() != ErrorKind::numerical || degree == 2) throw;
+            continue; // too many functions for the rows
+        }
+        report_.degree_losses.emplace_back(degree, report_.heldout_loss);
+        tried.try_emplace(report_.heldout_loss, std::move(basis));
+    }
+    b.basis = tried.begin()->second;
+    report_.basis_size = b.basis.terms.size();
 }
 
 /// Held-out loss J = c' A_test c / 2 - b_test' c of the coefficients from the training rows, integrated over
@@ -139,8 +174,11 @@ double Fitter::choose_ridge(const ScoreSystem& system, const std::vector<double>
                    (std::isfinite(y.second) ? y.second : 1e300);
         });
     };
-    measure({1e-5, 1e-4, 1e-3, 1e-2, 1e-1});
-    measure({best()->first * std::sqrt(0.1), best()->first * std::sqrt(10.0)});
+    if (smooth()) measure({smooth_ridge});
+    if (losses.empty() || !std::isfinite(best()->second)) {
+        measure({1e-5, 1e-4, 1e-3, 1e-2, 1e-1});
+        measure({best()->first * std::sqrt(0.1), best()->first * std::sqrt(10.0)});
+    }
     report_.ridge_losses.assign(losses.begin(), losses.end());
     if (!std::isfinite(best()->second))
         throw Error(ErrorKind::numerical,
@@ -149,15 +187,39 @@ double Fitter::choose_ridge(const ScoreSystem& system, const std::vector<double>
     return best()->first;
 }
 
+/// Moments of one column towards those of its smooth density.
+void Fitter::shrink(std::vector<double>& moments) const {
+    if (!density_ || density_->shrinkage == 0) return;
+    const Family& family = model_.blocks.front().reference.families.front();
+    const std::vector<double> smooth = density_means(*density_, family, plan_->top_degree());
+    const auto place = plan_->triple_place(0, 0, 0);
+    for (int r = 0; r <= plan_->top_degree(); ++r)
+        if (place.slot[r] >= 0) {
+            double& m = moments[place.base + static_cast<size_t>(place.slot[r]) * place.stride];
+            m += density_->shrinkage * (smooth[static_cast<size_t>(r)] - m);
+        }
+}
+
 void Fitter::solve() {
     const auto start = Clock::now();
     Block& b = block();
+    if (model_.dimension() == 1 && !has_walls() && options_.ridge != 0) {
+        density_ = marginal_density(marginal_.sums[0], even_);
+        if (density_) report_.density_degree = density_->degree, report_.shrinkage = density_->shrinkage;
+    }
+    const bool tries = options_.degree == 0 && !smooth() && model_.dimension() == 1 && !has_walls();
+    std::vector<double> train, test;
+    if (tries || options_.ridge < 0) {
+        train = moment_averages(sums_, Subset::train), test = moment_averages(sums_, Subset::test);
+        shrink(train);
+    }
+    if (tries) choose_degree(train, test);
     const ScoreSystem system(b.basis, b.reference, tables_, *plan_);
     double ridge = options_.ridge;
-    if (ridge < 0)
-        ridge =
-            choose_ridge(system, moment_averages(sums_, Subset::train), moment_averages(sums_, Subset::test));
-    const std::vector<double> moments = moment_averages(sums_, Subset::all);
+    if (ridge < 0) ridge = choose_ridge(system, train, test);
+    train = {}, test = {};
+    std::vector<double> moments = moment_averages(sums_, Subset::all);
+    shrink(moments);
     sums_ = {};
     const size_t nodes = b.node_time.size();
     b.coefficients = Array<double>(nodes, system.size());
@@ -186,7 +248,7 @@ void Fitter::describe() {
     if (!model_.blocks.empty()) {
         const Block& b = block();
         j["process"] = process_name(model_.process);
-        j["degree"] = b.basis.degree;
+        j["degree"] = b.basis.degree / functions_of_frequency(b.reference.families.front());
         j["total_degree"] = b.basis.total_degree;
         j["pairs"] = options_.pairs ? format_pair_rules(*options_.pairs) : "default";
         j["ridge"] = report_.ridge;

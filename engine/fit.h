@@ -14,8 +14,9 @@ enum class Structure { automatic, flat, levels };
 
 struct FitOptions {
     std::optional<Process> process = {}; ///< none: fitted, or OU where tails are too heavy for a fitted one
-    int degree = 0; ///< of the 1-clusters; 0: 8 with a lattice, 6 without, 4 for OU (10, 12, 8 in one, two,
-                    ///< three dimensions)
+    int degree = 0; ///< of the 1-clusters; 0: 8 with a lattice, 6 without, 4 for OU; in one column by
+                    ///< held-out score-matching loss from 2 to 16; 12, 8 in two, three; torus of more:
+                    ///< frequencies, 0: 4 with a lattice, 3 without
     int radius = 0; ///< box, torus: largest frequency of the basis in up to three dimensions, 0: chosen
     std::optional<std::vector<PairRule>> pairs =
         {};               ///< none given: nearest:3,all:1 with a lattice, dependent:2,all:1
@@ -63,7 +64,10 @@ struct FitReport {
     int ridges_raised = 0;   ///< nodes at which Cholesky asked for more
     double heldout_loss = 0; ///< integral over t of the held-out loss J at the ridge that was chosen (nats)
     std::vector<std::pair<double, double>> ridge_losses; ///< candidates
-    std::string reference;                               ///< e.g. "fitted, degree 8, scale 0.6"
+    std::vector<std::pair<int, double>> degree_losses; ///< degrees that were tried, each with its best ridge
+    int density_degree = 0; ///< one column: of the polynomial density that its moments shrink to, 0: none
+    double shrinkage = 0;   ///< by how much, from 0 to 1
+    std::string reference;  ///< e.g. "fitted, degree 8, scale 0.6"
     double lambda_1 = 0, product_residual = 0, max_correlation = 0;
     std::vector<LevelReport> levels;
     std::string structure_reason; ///< why flat or levels

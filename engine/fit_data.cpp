@@ -1,6 +1,7 @@
 // fit_data.cpp - the first stages of fit(): which columns, what scale and symmetry, which reference.
 #include "fitter.h"
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <fmt/core.h>
 #include <map>
@@ -11,8 +12,8 @@ namespace dynkin {
 namespace {
 
 /// Sites that the symmetries of the lattice make equivalent share a class: all of them when periodic,
-/// otherwise those that reflections (and exchanges of equal axes) map onto one another if the law has them.
-/// No lattice: every site by itself.
+/// otherwise those that reflections (and exchanges of equal axes) map onto one another if the law has them,
+/// and the values outside do. No lattice: every site by itself.
 std::vector<int> site_classes(const std::optional<Lattice>& lattice, bool reflections, int sites) {
     std::vector<int> classes(static_cast<size_t>(sites));
     std::iota(classes.begin(), classes.end(), 0);
@@ -20,14 +21,17 @@ std::vector<int> site_classes(const std::optional<Lattice>& lattice, bool reflec
         return classes; // some columns were dropped
     if (lattice->boundary == Boundary::periodic) return std::vector<int>(static_cast<size_t>(sites), 0);
     if (!reflections) return classes;
-    std::map<std::vector<size_t>, int> seen;
+    using Place = std::array<double, 4>; // on an axis: its length, the values outside, the coordinate
+    std::map<std::vector<Place>, int> seen;
     const auto& shape = lattice->shape;
     for (int i = 0; i < sites; ++i) {
-        std::vector<size_t> key;
+        std::vector<Place> key;
         size_t rest = static_cast<size_t>(i);
         for (size_t axis = shape.size(); axis-- > 0; rest /= shape[axis]) {
             const size_t x = rest % shape[axis];
-            key.push_back(shape[axis] << 32 | std::min(x, shape[axis] - 1 - x));
+            const double below = lattice->outside_value(axis, 0), above = lattice->outside_value(axis, 1);
+            const size_t place = below == above ? std::min(x, shape[axis] - 1 - x) : x;
+            key.push_back({static_cast<double>(shape[axis]), below, above, static_cast<double>(place)});
         }
         std::sort(key.begin(), key.end());
         classes[static_cast<size_t>(i)] = seen.emplace(key, static_cast<int>(seen.size())).first->second;
@@ -110,6 +114,7 @@ void Fitter::marginals() {
             (options_.symmetry == Symmetry::automatic && options_.known_even);
     pool_scales();
     marginal_ = marginal_statistics(context_, data_, model_.view, model_.standardization, rows());
+    if (std::holds_alternative<TorusProcess>(model_.process)) measure_angles();
     check_duplicates();
     const auto& c = marginal_.correlation;
     for (size_t i = 0; i < c.rows(); ++i)
@@ -120,6 +125,11 @@ void Fitter::marginals() {
 /// Measured symmetry: all odd statistics of first to third order (E z, E (z^3 - 3 z), E z_i z_j^2) within
 /// what independent samples of an even law show in 99 of 100 data sets.
 void Fitter::choose_symmetry() {
+    if (std::holds_alternative<TorusProcess>(model_.process)) {
+        even_ = report_.even = false;
+        report_.symmetry_reason = "not used";
+        return;
+    }
     if (options_.symmetry != Symmetry::automatic || options_.known_even) {
         report_.symmetry_reason =
             options_.symmetry != Symmetry::automatic ? "asked for" : "the target is even";
@@ -195,19 +205,18 @@ void Fitter::choose_reference() {
 
 int Fitter::default_degree(bool hermite) const {
     const int d = model_.dimension();
-    if (d <= 3) return d == 1 ? 10 : d == 2 ? 12 : 8;
+    if (d == 1) return std::clamp(static_cast<int>(std::min<size_t>(rows(), 1000) / 10), 2, 16); // at most
+    if (d <= 3) return d == 2 ? 12 : 8;
     return hermite ? 4 : options_.lattice ? 8 : 6;
 }
 
 /// Clusters of cosines on [0, pi]: eigenfunctions of a potential that is constant.
 void Fitter::use_box_reference() {
-    require(std::holds_alternative<BoxProcess>(model_.process), ErrorKind::usage,
-            fmt::format("fit: a torus has at most {} columns, got {}", kernels::kMaxWaveDimension,
-                        model_.dimension()));
     Block& b = block();
+    b.reference.family_of.assign(b.coordinates.size(), 0);
+    if (std::holds_alternative<TorusProcess>(model_.process)) return use_circles();
     b.basis.degree = options_.degree ? options_.degree : default_degree(false);
     b.reference.families = {fitted_family({0, 0}, 0, std::numbers::pi, std::max(24, 2 * b.basis.degree), 96)};
-    b.reference.family_of.assign(b.coordinates.size(), 0);
     report_.lambda_1 = b.reference.families.front().lambda[1];
     report_.reference = "reflecting box, cosines";
 }

@@ -200,7 +200,7 @@ void Fitter::fit_first(const std::vector<int>& coordinates) {
     report_.lambda_1 = report.lambda_1, report_.ridges_raised = report.ridges_raised;
 }
 
-void Fitter::save_levels() {
+TensorFile Fitter::level_state() const {
     TensorFile state;
     state.metadata["stage"] = "levels", state.metadata["structure_reason"] = report_.structure_reason;
     nlohmann::json reports = nlohmann::json::array();
@@ -210,7 +210,7 @@ void Fitter::save_levels() {
                            r.tried});
     state.metadata["reports"] = reports.dump();
     put_levels(state, model_.levels);
-    checkpoint_.save(std::move(state));
+    return state;
 }
 
 void Fitter::restore_levels() {
@@ -231,22 +231,21 @@ void Fitter::fit_levels() {
     options.t_end = options_.t_end;
     Progress progress(context_, "levels", plans.levels.size());
     progress.set(model_.levels.size());
-    while (model_.levels.size() < plans.levels.size()) {
-        const LevelPlan& plan = plans.levels[model_.levels.size()];
-        LevelReport report;
-        try {
-            model_.levels.push_back(fit_level(context_, plan, collect_pairs(plan), options, report));
-        } catch (const Interrupted&) {
-            if (checkpoint_.enabled()) save_levels();
-            throw;
-        } catch (const Error& error) {
-            throw Error(error.kind(), fmt::format("{}: {}", data_.path().string(), error.what()));
+    const auto state = [&] { return level_state(); };
+    guard(context_, checkpoint_, state, [&](const auto& between) {
+        while (model_.levels.size() < plans.levels.size()) {
+            const LevelPlan& plan = plans.levels[model_.levels.size()];
+            LevelReport report;
+            try {
+                model_.levels.push_back(fit_level(context_, plan, collect_pairs(plan), options, report));
+            } catch (const Error& error) {
+                throw Error(error.kind(), fmt::format("{}: {}", data_.path().string(), error.what()));
+            }
+            report_.levels.push_back(std::move(report));
+            progress.advance(1);
+            between();
         }
-        report_.levels.push_back(std::move(report));
-        progress.advance(1);
-        if (checkpoint_.enabled() && (checkpoint_.due() || context_.interrupt_signal())) save_levels();
-        if (const int signal = context_.interrupt_signal()) throw Interrupted(signal);
-    }
+    });
     for (const Level& level : model_.levels)
         model_.default_steps = std::max(model_.default_steps, level.steps);
     for (const LevelReport& r : report_.levels) {

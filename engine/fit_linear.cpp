@@ -2,9 +2,7 @@
 // they are needed.
 #include "fitter.h"
 #include "linear.h"
-#include "parallel.h"
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <fmt/core.h>
 #include <lapacke.h>
@@ -33,7 +31,6 @@ bool Fitter::is_linear() const {
 }
 
 void Fitter::fit_linear() {
-    const auto start = std::chrono::steady_clock::now();
     const auto& process = std::get<LinearProcess>(*options_.process);
     const size_t d = static_cast<size_t>(model_.dimension());
     check_linear(process, d);
@@ -57,20 +54,13 @@ void Fitter::fit_linear() {
             fmt::format("times: expected t_min < t_end, got {} and {}", b.t_min, b.t_end));
     model_.default_steps = 128;
 
-    const auto& [mean, scale] = model_.standardization;
-    const Array<double> sums =
-        monomial_sums(context_, monomials, rows(), [&](size_t first, size_t count, double* z) {
-            model_.view.read(data_, first, count, z);
-            for (size_t k = 0; k < count * d; ++k) z[k] = (z[k] - mean[k % d]) / scale[k % d];
-        });
-    b.moments.assign(monomials.size(), 0);
-    for (size_t part = 0; part < sums.rows(); ++part)
-        for (size_t k = 0; k < monomials.size(); ++k)
-            b.moments[k] += sums(part, k) / static_cast<double>(rows());
+    pass_over_moments(monomials.size(), static_cast<double>(monomials.size()),
+                      [&](const SampleSource& source, const MomentOptions& options) {
+                          monomial_sums(context_, monomials, source, options, sums_);
+                      });
+    b.moments = moment_averages(sums_, Subset::all);
     b.moments[0] = 1;
     LinearField(model_).at(b.t_min); // or an error that says what is wrong
-    report_.moment_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    report_.moments = monomials.size(),
     report_.basis_size = Monomials(model_.dimension(), b.degree).size() - 1;
     report_.ridge = b.ridge, report_.lambda_1 = slow, report_.heldout_loss = NAN;
     report_.symmetry_reason = "not used", report_.structure_reason = "one joint basis";

@@ -1,12 +1,15 @@
 // fitter.h - the stages of fit(), in order: fit_data.cpp (columns, symmetry, reference) and fit.cpp (basis,
 // moments, systems).
 #pragma once
+#include "checkpoint_guard.h"
 #include "error.h"
 #include "fit.h"
 #include "gram.h"
 #include "level_fit.h"
+#include "marginal_density.h"
 #include "waves.h"
 #include <algorithm>
+#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
@@ -79,7 +82,7 @@ class Fitter {
     double heldout(Structure structure, size_t trained, size_t tested, std::string& what) const;
     void fit_levels();
     void fit_first(const std::vector<int>& coordinates);
-    void save_levels();
+    TensorFile level_state() const;
     void restore_levels();
     void fit_block() {
         choose_reference();
@@ -93,7 +96,9 @@ class Fitter {
     bool is_linear() const;
     void fit_linear();
     void fit_waves();
-    void solve_waves(const WaveBasis& basis, const Array<double>& moments);
+    void solve_waves(const WaveBasis& basis);
+    TensorFile wave_state(const std::vector<SolveStatus>& status) const;
+    std::vector<SolveStatus> restore_waves();
     LevelPlans plan_levels() const;
     LevelPairs collect_pairs(const LevelPlan& plan) const;
     double measured_reach() const;
@@ -107,15 +112,25 @@ class Fitter {
     int default_degree(bool hermite) const;
     void use_fitted_reference(std::vector<MarginalSums> pooled);
     void use_box_reference();
+    void use_circles();
+    void measure_angles();
     void use_hermite_reference();
     size_t count_outside() const;
     void choose_basis();
+    void choose_degree(const std::vector<double>& train, const std::vector<double>& test);
     void choose_times();
+    TensorFile moment_state() const;
+    /// Goes on with sums_ through the rows, standardised: pass(source, options) adds `size` moments to them
+    /// and calls options.after_batch. Saves itself.
+    void pass_over_moments(size_t size, double multiply_adds,
+                           const std::function<void(const SampleSource&, const MomentOptions&)>& pass);
     void compute_moments();
     double choose_ridge(const ScoreSystem& system, const std::vector<double>& train,
                         const std::vector<double>& test);
     void solve();
-    void save_moments(const MomentSums& sums);
+    void shrink(std::vector<double>& moments) const;
+    /// The moments are those of a density, so that no degree and no ridge need guard against their noise.
+    bool smooth() const { return density_ && density_->shrinkage == 1; }
     void describe();
 
     const Context& context_;
@@ -131,6 +146,7 @@ class Fitter {
     std::vector<int> class_;
     std::vector<ProductTables> tables_;
     std::optional<MomentPlan> plan_;
+    std::optional<MarginalDensity> density_; ///< one column: what its moments shrink to
     MomentSums sums_;
     bool even_ = false;
 };

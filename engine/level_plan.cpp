@@ -30,13 +30,29 @@ struct Symmetry3 {
     }
 };
 
-/// Sites as points; a zero boundary has its zeros at 0 and at side + 1, otherwise the first site is at 0.
+/// A number for each value outside: 0 for zero, the same for equal ones.
+int wall_label(const Lattice& lattice, size_t axis, int side) {
+    std::vector<double> values{0};
+    for (size_t k = 0; k < lattice.shape.size(); ++k)
+        for (int s : {0, 1}) {
+            const double value = lattice.outside_value(k, s);
+            auto at = std::find(values.begin(), values.end(), value);
+            if (at == values.end()) at = values.insert(at, value);
+            if (k == axis && s == side) return static_cast<int>(at - values.begin());
+        }
+    return 0;
+}
+
+/// Sites as points; a fixed boundary has its values at 0 and at side + 1, otherwise the first site is at 0.
 class Grid {
   public:
     Grid(const Lattice& lattice, bool reflections) : lattice_(lattice) {
         axes_ = lattice.shape.size();
         for (size_t k = 0; k < axes_; ++k) side_[k] = static_cast<int>(lattice.shape[k]);
-        origin_ = lattice.boundary == Boundary::zero ? 1 : 0;
+        origin_ = lattice.boundary == Boundary::fixed ? 1 : 0;
+        for (size_t k = 0; k < axes_; ++k)
+            for (int side : {0, 1})
+                wall_[2 * k + static_cast<size_t>(side)] = wall_label(lattice, k, side) << 24;
         make_symmetries(reflections);
     }
     bool periodic() const { return lattice_.boundary == Boundary::periodic; }
@@ -77,15 +93,18 @@ class Grid {
         for (size_t k = 0; k < axes_; ++k) o[k] = wrap(o[k], k);
         return o;
     }
-    /// Distances to the lower and upper end of each axis as the symmetry sees them, cut at `cut`; 0 when
-    /// periodic.
+    /// Distances to the lower and upper end of each axis as the symmetry sees them, cut at `cut`, and which
+    /// value is beyond an end that is nearer; 0 when periodic.
     std::array<int, 6> margins(const Point& p, const Symmetry3& g, int cut) const {
         std::array<int, 6> m{};
         if (periodic()) return m;
         for (size_t k = 0; k < axes_; ++k) {
             const size_t axis = static_cast<size_t>(g.permutation[k]);
-            const int below = std::min(p[axis] - origin_, cut),
-                      above = std::min(origin_ + side_[axis] - 1 - p[axis], cut);
+            const auto seen = [&](int distance, size_t side) {
+                return distance < cut ? distance | wall_[2 * axis + side] : cut;
+            };
+            const int below = seen(p[axis] - origin_, 0),
+                      above = seen(origin_ + side_[axis] - 1 - p[axis], 1);
             m[2 * k] = g.sign[k] > 0 ? below : above, m[2 * k + 1] = g.sign[k] > 0 ? above : below;
         }
         return m;
@@ -132,6 +151,7 @@ class Grid {
     const Lattice& lattice_;
     size_t axes_ = 1;
     std::array<int, 3> side_{1, 1, 1};
+    std::array<int, 6> wall_{}; ///< by value outside, above the bits of distances
     int origin_ = 0;
     std::vector<Symmetry3> symmetries_;
 };
@@ -147,7 +167,11 @@ class ChainLevels {
   public:
     ChainLevels(const Lattice& lattice, const LatticePlanOptions& options)
         : boundary_(lattice.boundary), n_(static_cast<int>(lattice.sites())),
-          homogeneous_(options.homogeneous), reflections_(options.reflections), halvings_(options.halvings) {}
+          homogeneous_(options.homogeneous), reflections_(options.reflections), halvings_(options.halvings) {
+        const auto longest = std::max_element(lattice.shape.begin(), lattice.shape.end());
+        const auto axis = static_cast<size_t>(longest - lattice.shape.begin());
+        labels_ = {wall_label(lattice, axis, 0), wall_label(lattice, axis, 1)};
+    }
 
     LevelPlans make() {
         std::map<int, std::vector<int>, std::greater<>> intervals; // length -> left ends
@@ -158,8 +182,8 @@ class ChainLevels {
             for (int at = 0; at < end; at += spacing)
                 if (column(at) >= 0) plans_.first.push_back(column(at));
             if (boundary_ == Boundary::free) plans_.first.push_back(n_ - 1);
-        } else if (boundary_ == Boundary::zero)
-            intervals[n_ + 1].push_back(0); // positions 1 .. n, zeros at 0 and n + 1
+        } else if (boundary_ == Boundary::fixed)
+            intervals[n_ + 1].push_back(0); // positions 1 .. n, fixed values at 0 and n + 1
         else {
             add_first(), ++stage_;
             if (boundary_ == Boundary::periodic)
@@ -180,13 +204,19 @@ class ChainLevels {
     }
 
   private:
-    int origin() const { return boundary_ == Boundary::zero; }
-    /// The column at a position: -1 for a zero outside, -2 where there is nothing.
+    int origin() const { return boundary_ == Boundary::fixed; }
+    /// 0, or the label of the value that is fixed to other than zero at a position: what a zero in its place
+    /// stands for, in models of intervals that it ends.
+    int wall(int position) const {
+        if (boundary_ != Boundary::fixed) return 0;
+        return position == 0 ? labels_[0] : position == n_ + 1 ? labels_[1] : 0;
+    }
+    /// The column at a position: -1 for a value outside, -2 where there is nothing.
     int column(int position) const {
         const int x = position - origin();
         if (boundary_ == Boundary::periodic) return (x % n_ + n_) % n_;
         if (x >= 0 && x < n_) return x;
-        return boundary_ == Boundary::zero && (x == -1 || x == n_) ? -1 : -2;
+        return boundary_ == Boundary::fixed && (x == -1 || x == n_) ? -1 : -2;
     }
     LevelPlan& add(std::string name, int slots) {
         LevelPlan& plan = plans_.levels.emplace_back();
@@ -212,27 +242,36 @@ class ChainLevels {
         plan.spacing = n_ - 1;
     }
     void split(const std::vector<int>& left, int a, int b) {
-        LevelPlan* plan = nullptr;
+        std::map<std::array<int, 2>, size_t> plans; // by the values at the ends
         for (int at : left) {
-            if (!plan || !homogeneous_) {
-                plan = &add(a == b ? fmt::format("{}", a) : fmt::format("{}+{}", a, b), 2);
-                plan->shell = a == b ? std::vector<int>{0, 0} : std::vector<int>{0, 1};
-                plan->kinds = {a == b ? DescriptorKind::interval : DescriptorKind::ends};
-                plan->spacing = std::min(a, b);
+            const auto [found, is_new] =
+                plans.try_emplace({wall(at), wall(at + a + b)}, plans_.levels.size());
+            if (is_new || !homogeneous_) {
+                found->second = plans_.levels.size();
+                LevelPlan& plan = add(a == b ? fmt::format("{}", a) : fmt::format("{}+{}", a, b), 2);
+                plan.shell = a == b ? std::vector<int>{0, 0} : std::vector<int>{0, 1};
+                plan.kinds = {a == b ? DescriptorKind::interval : DescriptorKind::ends};
+                plan.spacing = std::min(a, b);
             }
+            LevelPlan& plan = plans_.levels[found->second];
             const std::array<int, 3> row{column(at + a), column(at), column(at + a + b)};
-            plan->targets.push_back(row[0]);
-            plan->neighbours.insert(plan->neighbours.end(), {row[1], row[2]});
-            if (!homogeneous_) plan->training.assign(row.begin(), row.end());
+            plan.targets.push_back(row[0]);
+            plan.neighbours.insert(plan.neighbours.end(), {row[1], row[2]});
+            if (!homogeneous_) plan.training.assign(row.begin(), row.end());
         }
-        if (!homogeneous_) return;
+        for (const auto& [walls, k] : plans)
+            if (homogeneous_) add_training(plans_.levels[k], a, b, walls);
+    }
+    /// Every place with such ends, whose values outside are the same.
+    void add_training(LevelPlan& plan, int a, int b, const std::array<int, 2>& walls) {
         const int last = boundary_ == Boundary::periodic ? n_ : n_ + 2 * origin();
         for (int i = 0; i < last; ++i)
             for (int sign : {1, -1}) {
-                if (sign < 0 && (a == b || !reflections_)) continue;
+                if (sign < 0 && ((a == b && walls[0] == walls[1]) || !reflections_)) continue;
                 const std::array<int, 3> row{column(i), column(i - sign * a), column(i + sign * b)};
-                if (row[0] >= 0 && row[1] >= -1 && row[2] >= -1)
-                    plan->training.insert(plan->training.end(), row.begin(), row.end());
+                if (row[0] >= 0 && row[1] >= -1 && row[2] >= -1 &&
+                    walls == std::array<int, 2>{wall(i - sign * a), wall(i + sign * b)})
+                    plan.training.insert(plan.training.end(), row.begin(), row.end());
             }
     }
 
@@ -240,6 +279,7 @@ class ChainLevels {
     int n_;
     bool homogeneous_, reflections_;
     int halvings_, stage_ = 0;
+    std::array<int, 2> labels_{}; ///< of the values outside
     LevelPlans plans_;
 };
 

@@ -39,7 +39,7 @@ struct LevelPlans {
 
 struct LatticePlanOptions {
     bool homogeneous = true; ///< sites have the same law but for the boundary: equivalent ones share a model
-    bool reflections = true; ///< so do mirror images
+    bool reflections = true; ///< so do mirror images, where the values outside are the same
     double reach = 8;        ///< distance (lattice units) beyond which sites are taken to be independent
     int halvings = -1;       ///< >= 0: the sublattice of spacing 2^halvings comes first, in a block
 };

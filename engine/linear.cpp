@@ -1,7 +1,6 @@
 #include "linear.h"
 #include "device_linear.h"
 #include "error.h"
-#include "matrix_exponential.h"
 #include "parallel.h"
 #include "solve.h"
 #include <algorithm>
@@ -24,82 +23,6 @@ Array<double> product(const Array<double>& a, const Array<double>& b, bool trans
                 a.data(), static_cast<int>(a.cols()), b.data(), static_cast<int>(b.cols()), 0, c.data(),
                 static_cast<int>(c.cols()));
     return c;
-}
-
-/// L x^alpha = sum_beta G(alpha, beta) x^beta for the generator L of the equation.
-Array<double> generator(const Monomials& m, const LinearEquation& equation) {
-    Array<double> g(m.size(), m.size());
-    const int d = m.dimension;
-    for (size_t k = 0; k < m.size(); ++k)
-        for (int i = 0; i < d; ++i) {
-            const int* alpha = m.at(k);
-            const size_t row = static_cast<size_t>(i);
-            if (alpha[i] == 0) continue;
-            g(k, m.shifted(k, i, -1)) += alpha[i] * equation.shift[row];
-            for (int j = 0; j < d; ++j) {
-                g(k, m.shifted(k, i, -1, j, 1)) += alpha[i] * equation.drift(row, static_cast<size_t>(j));
-                const int pairs = alpha[i] * (alpha[j] - (i == j ? 1 : 0));
-                if (pairs > 0)
-                    g(k, m.shifted(k, i, -1, j, -1)) +=
-                        pairs * equation.diffusion(row, static_cast<size_t>(j));
-            }
-        }
-    return g;
-}
-
-/// Lower Cholesky factor; false unless positive definite.
-bool cholesky(Array<double>& a) {
-    const int n = static_cast<int>(a.rows());
-    for (int i = 0; i < n; ++i)
-        for (int j = i + 1; j < n; ++j) a(static_cast<size_t>(i), static_cast<size_t>(j)) = 0;
-    return LAPACKE_dpotrf(LAPACK_ROW_MAJOR, 'L', n, a.data(), n) == 0;
-}
-
-/// a b for a lower triangle a.
-Array<double> triangle_times(const Array<double>& a, const Array<double>& b) {
-    Array<double> c(a.rows(), b.cols());
-    for (size_t i = 0; i < c.rows(); ++i)
-        for (size_t j = 0; j < c.cols(); ++j)
-            for (size_t k = 0; k <= i; ++k) c(i, j) += a(i, k) * b(k, j);
-    return c;
-}
-
-/// Moments of y = inverse (x - mean) from those of x.
-std::vector<double> whitened_moments(const Monomials& m, const std::vector<double>& of_x,
-                                     const std::vector<double>& mean, const Array<double>& inverse) {
-    const size_t n = m.size();
-    const int d = m.dimension;
-    Array<double> polynomial(n, n); // row alpha: y^alpha in powers of x
-    polynomial(0, 0) = 1;
-    std::vector<double> out(n, 1.0);
-    for (size_t k = 1; k < n; ++k) {
-        const int* alpha = m.at(k);
-        const int i = static_cast<int>(std::find_if(alpha, alpha + d, [](int a) { return a > 0; }) - alpha);
-        const double* before = polynomial.row(m.shifted(k, i, -1));
-        const double* with = inverse.row(static_cast<size_t>(i));
-        double constant = 0;
-        for (int j = 0; j <= i; ++j) constant -= with[j] * mean[static_cast<size_t>(j)];
-        for (size_t b = 0; b < k; ++b) {
-            if (before[b] == 0) continue;
-            polynomial(k, b) += constant * before[b];
-            for (int j = 0; j <= i; ++j) polynomial(k, m.shifted(b, j, 1)) += with[j] * before[b];
-        }
-        out[k] = cblas_ddot(static_cast<int>(n), polynomial.row(k), 1, of_x.data(), 1);
-    }
-    return out;
-}
-
-/// He_n(x)/sqrt(n!) = sum_k h(n, k) x^k.
-Array<double> hermite_powers(int degree) {
-    const size_t n = static_cast<size_t>(degree) + 1;
-    Array<double> h(n, n);
-    h(0, 0) = 1;
-    for (size_t k = 1; k < n; ++k)
-        for (size_t p = 0; p <= k; ++p)
-            h(k, p) = ((p > 0 ? h(k - 1, p - 1) : 0) -
-                       (k > 1 ? std::sqrt(static_cast<double>(k - 1)) * h(k - 2, p) : 0)) /
-                      std::sqrt(static_cast<double>(k));
-    return h;
 }
 
 } // namespace
@@ -181,152 +104,45 @@ LinearEquation standardised(const LinearProcess& process, const Standardization&
     return out;
 }
 
-LinearField::LinearField(const Model& model)
-    : moments_(model.dimension(), 2 * model.linear->degree), basis_(model.dimension(), model.linear->degree),
-      equation_(standardised(std::get<LinearProcess>(model.process), model.standardization)),
-      generator_(generator(moments_, equation_)), initial_(model.linear->moments),
-      ridge_(model.linear->ridge) {
-    require(initial_.size() == moments_.size(), ErrorKind::input, "linear process: the moments do not fit");
-    for (size_t i = 0; i < dimension(); ++i) trace_ += equation_.drift(i, i);
-    list_functions();
-}
-
-/// How each phi_k follows from others, and what the derivatives of h are sums of.
-void LinearField::list_functions() {
-    const int d = basis_.dimension;
-    const auto root = [](int n) { return std::sqrt(static_cast<double>(n)); };
-    functions_.push_back({0, 0, 0, 1, 0});
-    for (size_t k = 1; k < basis_.size(); ++k) {
-        const int* alpha = basis_.at(k);
-        const int i = static_cast<int>(std::find_if(alpha, alpha + d, [](int a) { return a > 0; }) - alpha),
-                  n = alpha[i];
-        functions_.push_back({i, static_cast<int>(basis_.shifted(k, i, -1)),
-                              n > 1 ? static_cast<int>(basis_.shifted(k, i, -2)) : 0, root(n), root(n - 1)});
-    }
-    const auto add = [](std::vector<kernels::LinearPart>& parts, size_t k, size_t place, double factor) {
-        parts.push_back({static_cast<int>(k), static_cast<int>(place), factor});
-    };
-    first_slope_.push_back(0), first_curvature_.push_back(0);
-    for (int i = 0; i < d; ++i) {
-        for (size_t k = 1; k < basis_.size(); ++k)
-            if (const int n = basis_.at(k)[i]) add(slopes_, k, basis_.shifted(k, i, -1), root(n));
-        first_slope_.push_back(static_cast<int>(slopes_.size()));
-        for (int j = 0; j < d; ++j) {
-            for (size_t k = 1; k < basis_.size(); ++k) {
-                const int* alpha = basis_.at(k);
-                const int pairs = alpha[i] * (alpha[j] - (i == j ? 1 : 0));
-                if (pairs > 0)
-                    add(curvatures_, k, i == j ? basis_.shifted(k, i, -2) : basis_.shifted(k, i, -1, j, -1),
-                        root(pairs));
-            }
-            first_curvature_.push_back(static_cast<int>(curvatures_.size()));
-        }
-    }
-}
-
-kernels::LinearModel LinearField::model() const {
-    return {basis_.dimension,
-            static_cast<int>(basis_.size()),
-            functions_.data(),
-            slopes_.data(),
-            curvatures_.data(),
-            first_slope_.data(),
-            first_curvature_.data(),
-            equation_.shift.data(),
-            equation_.drift.data(),
-            equation_.diffusion.data(),
-            trace_};
-}
-
-LinearState LinearField::at(double t) const {
-    const size_t d = dimension(), n = moments_.size();
-    Array<double> scaled = generator_;
-    for (double& x : scaled) x *= t;
-    const Array<double> flow = matrix_exponential(scaled);
-    std::vector<double> moments(n);
-    cblas_dgemv(CblasRowMajor, CblasNoTrans, static_cast<int>(n), static_cast<int>(n), 1, flow.data(),
-                static_cast<int>(n), initial_.data(), 1, 0, moments.data(), 1);
-    LinearState state;
-    state.mean.assign(moments.begin() + 1, moments.begin() + 1 + static_cast<std::ptrdiff_t>(d));
-    state.factor = Array<double>(d, d);
-    for (size_t i = 0; i < d; ++i)
-        for (size_t j = 0; j <= i; ++j) {
-            std::vector<int> alpha(d, 0);
-            ++alpha[i], ++alpha[j];
-            state.factor(i, j) = moments[moments_.place.at(alpha)] - state.mean[i] * state.mean[j];
-        }
-    require(cholesky(state.factor), ErrorKind::numerical,
-            fmt::format("linear process: the covariance at t = {:g} is not positive definite", t));
-    state.inverse = state.factor;
-    LAPACKE_dtrtri(LAPACK_ROW_MAJOR, 'L', 'N', static_cast<int>(d), state.inverse.data(),
-                   static_cast<int>(d));
-    state.log_normaliser = 0.5 * static_cast<double>(d) * std::log(2 * std::numbers::pi);
-    for (size_t i = 0; i < d; ++i) state.log_normaliser += std::log(state.factor(i, i));
-    const Array<double> half = triangle_times(state.inverse, equation_.diffusion);
-    state.spread = Array<double>(d, d);
-    for (size_t i = 0; i < d; ++i)
-        for (size_t j = 0; j < d; ++j)
-            for (size_t k = 0; k <= j; ++k) state.spread(i, j) += half(i, k) * state.inverse(j, k);
-
-    // E[phi_alpha phi_beta] = sum of Hermite coefficients and whitened moments.
-    const std::vector<double> white = whitened_moments(moments_, moments, state.mean, state.inverse);
-    const Array<double> hermite = hermite_powers(basis_.degree);
-    const size_t k = basis_.size();
-    Array<double> powers(k, k), matrix(k, k); // phi in powers of y; E[y^(beta + gamma)]
-    for (size_t a = 0; a < k; ++a)
-        for (size_t b = 0; b < k; ++b) {
-            double coefficient = 1;
-            std::vector<int> sum(d);
-            for (size_t j = 0; j < d; ++j) {
-                const int p = basis_.at(a)[j], q = basis_.at(b)[j];
-                coefficient *= q <= p ? hermite(static_cast<size_t>(p), static_cast<size_t>(q)) : 0;
-                sum[j] = p + q;
-            }
-            powers(a, b) = coefficient;
-            matrix(a, b) = white[moments_.place.at(sum)];
-        }
-    const Array<double> inner = product(product(powers, matrix), powers, true);
-    // A_kl = sum_i sqrt(k_i l_i) E[phi_{k - e_i} phi_{l - e_i}], b_k = |k| E[phi_k]
-    Array<double> a(k - 1, k - 1);
-    std::vector<double> b(k - 1), lambda(k - 1);
-    for (size_t p = 1; p < k; ++p) {
-        lambda[p - 1] = 0;
-        for (size_t j = 0; j < d; ++j) lambda[p - 1] += basis_.at(p)[j];
-        // Up to degree two these are 0 by the choice of y.
-        b[p - 1] = lambda[p - 1] <= 2 ? 0 : lambda[p - 1] * inner(p, 0);
-        for (size_t q = 1; q <= p; ++q)
-            for (int i = 0; i < basis_.dimension; ++i) {
-                const int u = basis_.at(p)[i], v = basis_.at(q)[i];
-                if (u && v)
-                    a(p - 1, q - 1) += std::sqrt(static_cast<double>(u) * v) *
-                                       inner(basis_.shifted(p, i, -1), basis_.shifted(q, i, -1));
-            }
-    }
-    const SolveStatus status = solve_score_system(a, b, lambda, ridge_, state.c);
-    require(status.solved, ErrorKind::numerical,
-            fmt::format("linear process: the system at t = {:g} has no solution", t));
-    state.c.insert(state.c.begin(), 0.0);
-    return state;
-}
-
-Array<double> monomial_sums(const Context& context, const Monomials& monomials, size_t rows,
-                            const std::function<void(size_t first, size_t count, double* z)>& read) {
+void monomial_sums(const Context& context, const Monomials& monomials, const SampleSource& source,
+                   const MomentOptions& options, MomentSums& sums) {
+    if (sums.train.empty()) sums.train.assign(monomials.size(), 0), sums.test.assign(monomials.size(), 0);
+    require(sums.train.size() == monomials.size() &&
+                (sums.next_row % kLinearRows == 0 || sums.next_row == source.rows),
+            ErrorKind::usage, "linear process: the sums to continue belong to other moments");
     if constexpr (built_with_cuda)
-        if (context.device() == Device::cuda) return monomial_sums_on_device(context, monomials, rows, read);
-    const size_t d = static_cast<size_t>(monomials.dimension), parts = (rows + kLinearRows - 1) / kLinearRows;
-    Array<double> sums(parts, monomials.size());
-    parallel_for(context.threads(), parts, [&](size_t part, size_t) {
-        if (context.interrupt_signal()) return;
-        const size_t first = part * kLinearRows, count = std::min(kLinearRows, rows - first);
-        std::vector<double> z(count * d), values(monomials.size());
-        read(first, count, z.data());
-        for (size_t n = 0; n < count; ++n) {
-            monomials.evaluate(z.data() + n * d, values.data());
-            for (size_t k = 0; k < values.size(); ++k) sums(part, k) += values[k];
-        }
-    });
-    if (const int signal = context.interrupt_signal()) throw Interrupted(signal);
-    return sums;
+        if (context.device() == Device::cuda)
+            return monomial_sums_on_device(context, monomials, source, options, sums);
+    const size_t d = static_cast<size_t>(monomials.dimension), rows = source.rows,
+                 together = 8 * static_cast<size_t>(context.threads());
+    Array<double> of_part(together, monomials.size());
+    Progress progress(context, "moments", rows);
+    progress.set(sums.next_row);
+    while (sums.next_row < rows) {
+        const size_t start = sums.next_row,
+                     parts = std::min(together, (rows - start + kLinearRows - 1) / kLinearRows);
+        parallel_for(context.threads(), parts, [&](size_t part, size_t) {
+            const size_t first = start + part * kLinearRows, count = std::min(kLinearRows, rows - first);
+            std::vector<double> z(count * d), values(monomials.size());
+            source.read(first, count, z.data());
+            std::fill_n(of_part.row(part), values.size(), 0.0);
+            for (size_t n = 0; n < count; ++n) {
+                monomials.evaluate(z.data() + n * d, values.data());
+                for (size_t k = 0; k < values.size(); ++k) of_part(part, k) += values[k];
+            }
+        });
+        add_parts(of_part.data(), parts, std::min(rows, start + parts * kLinearRows), sums);
+        progress.set(sums.next_row);
+        if (options.after_batch) options.after_batch(sums);
+        if (progress.interrupted()) progress.throw_interrupted();
+    }
+}
+
+void add_parts(const double* parts, size_t count, size_t next_row, MomentSums& sums) {
+    const size_t size = sums.train.size();
+    for (size_t part = 0; part < count; ++part)
+        for (size_t k = 0; k < size; ++k) sums.train[k] += parts[part * size + k];
+    sums.next_row = sums.train_rows = next_row;
 }
 
 } // namespace dynkin

@@ -5,9 +5,10 @@
 #include "array.h"
 #include "context.h"
 #include "model.h"
+#include "moments.h"
 #include "progress.h"
 #include "sampler.h"
-#include <functional>
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <vector>
@@ -70,16 +71,29 @@ class LinearField {
     }
 
   private:
+    /// factor E[phi_place(y)] is a part of A(row, col).
+    struct Product {
+        int row, col, place;
+        double factor;
+    };
     void list_functions();
+    void list_products();
+    void whiten(const std::vector<double>& of_z);
+    /// Of the moments that the systems need.
+    int used_degree() const { return std::max(2 * basis_.degree - 2, basis_.degree); }
+    std::vector<double> carried_moments(const Array<double>& map) const;
 
     Monomials moments_, basis_; ///< up to twice the degree of the potential, and up to it
     LinearEquation equation_;
     double trace_ = 0; ///< of the drift
-    Array<double> generator_;
+    std::vector<Product> products_;
+    std::vector<std::size_t> raised_; ///< place of alpha + e_j, by alpha and j
     std::vector<kernels::LinearFunction> functions_;
     std::vector<kernels::LinearPart> slopes_, curvatures_;
     std::vector<int> first_slope_, first_curvature_;
-    std::vector<double> initial_;
+    std::vector<double> start_mean_,
+        start_; ///< of the data: mean, E[phi_alpha(w)] of w = factor^-1 (z - mean)
+    Array<double> start_factor_;
     double ridge_;
 };
 
@@ -114,10 +128,14 @@ class LinearSampler {
 
 /// sum_j log scale_j
 double log_scales(const Model& model);
-/// Sums over parts of kLinearRows rows of all monomials of z: sums(part, k). The same bits on the device.
+/// Goes on with sums.train, the sums of all monomials of z, as accumulate_moments(): by parts of kLinearRows
+/// rows, in order. The same bits on the device. Reports progress as "moments"; throws Interrupted, with sums
+/// complete.
 constexpr std::size_t kLinearRows = 4096;
-Array<double> monomial_sums(const Context& context, const Monomials& monomials, std::size_t rows,
-                            const std::function<void(std::size_t first, std::size_t count, double* z)>& read);
+void monomial_sums(const Context& context, const Monomials& monomials, const SampleSource& source,
+                   const MomentOptions& options, MomentSums& sums);
+/// Adds the sums of `count` parts, which end before next_row.
+void add_parts(const double* parts, std::size_t count, std::size_t next_row, MomentSums& sums);
 
 /// log q of rows of the modelled columns, by the probability flow (Runge-Kutta of order four).
 std::vector<double> linear_density(const Context& context, const Model& model, std::size_t count,

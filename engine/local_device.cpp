@@ -57,7 +57,7 @@ void DeviceLocalPlan::take_baths(const LocalPlan& from) {
     std::vector<cuda::LocalBath> baths;
     for (const LocalPlan::Bath& bath : from.baths) {
         tables_.push_back(device_table(device_, bath.table.law()));
-        baths.push_back({tables_.back().view, 0.5 * from.law.coupling * bath.edges});
+        baths.push_back({tables_.back().view, 0.5 * from.law.coupling * bath.edges, bath.outside});
         view_.slots = bath.table.slots(); // the same for all
     }
     baths_ = upload(device_, baths, "tables of a heat bath"), view_.baths = baths_.data();
@@ -92,7 +92,8 @@ void DeviceLocalPlan::take_tile(const LocalPlan& from) {
     const Lattice& lattice = from.law.lattice;
     view_.side = from.shape->side(), view_.axes = from.shape->axes(), view_.points = from.shape->points();
     view_.periodic = lattice.boundary == Boundary::periodic;
-    view_.outside = lattice.boundary == Boundary::zero ? 1 : 0;
+    view_.outside = lattice.boundary == Boundary::fixed ? 1 : 0;
+    frame_ = upload(device_, from.frame, "values outside"), view_.frame = frame_.data();
     std::fill(std::begin(view_.sites), std::end(view_.sites), 1);
     for (size_t k = 0; k < lattice.shape.size(); ++k) {
         view_.sites[k] = static_cast<int>(lattice.shape[k]);

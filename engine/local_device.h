@@ -30,6 +30,7 @@ class DeviceLocalPlan {
     DeviceLaw law_;
     std::vector<DeviceTable> tables_;
     std::vector<DeviceArray<int>> lists_;
+    DeviceArray<float> frame_;
     std::vector<DeviceArray<cuda::LocalVisit>> visits_;
     DeviceArray<cuda::LocalBath> baths_;
     DeviceArray<cuda::LocalLevel> levels_;

@@ -46,7 +46,7 @@ double LocalMoves::site_energy(double x) const {
     return polynomial(plan_.law.site.data(), plan_.law.site.size(), x);
 }
 
-/// Beyond the box the site potential alone is 40 kT above its minimum.
+/// Beyond the box the site potential alone is 40 kT above its minimum; the values outside are in it.
 void LocalMoves::choose_box() {
     double lowest = 0;
     for (int i = -4000; i <= 4000; ++i) lowest = std::min(lowest, site_energy(0.005 * i));
@@ -58,12 +58,14 @@ void LocalMoves::choose_box() {
     require(
         plan_.box < 1e4, ErrorKind::usage,
         "local Metropolis: expected a site potential that confines each site (its edges alone do not count)");
+    plan_.box = std::max(plan_.box, plan_.law.lattice.outside_reach());
 }
 
-LevelTable LocalMoves::bath_table(const Context& context, int edges, const Level& places) const {
+LevelTable LocalMoves::bath_table(const Context& context, int edges, double outside,
+                                  const Level& places) const {
     const double coupling = plan_.law.coupling;
     return {context, places, std::max(1, places.slots) * plan_.box, plan_.box, [&](double sum, double x) {
-                return -site_energy(x) - 0.5 * coupling * edges * x * x + coupling * x * sum;
+                return -site_energy(x) - 0.5 * coupling * edges * x * x + coupling * x * (sum + outside);
             }};
 }
 
@@ -71,26 +73,29 @@ void LocalMoves::make_baths(const Context& context) {
     const size_t d = sites();
     std::vector<std::vector<int>> nearest(d);
     const std::vector<int> outer = plan_.law.lattice.outer_edges();
+    const std::vector<double> outside = plan_.law.lattice.outer_sums(1);
     for (const auto& [i, j] : plan_.law.lattice.edges())
         nearest[static_cast<size_t>(i)].push_back(j), nearest[static_cast<size_t>(j)].push_back(i);
-    // By number of edges: sites, and their neighbours filled up with zeros.
-    std::map<int, Level> classes;
-    std::vector<std::pair<int, size_t>> where(d);
+    // By number of edges and values outside: sites, and their neighbours filled up with zeros.
+    using Links = std::pair<int, double>;
+    std::map<Links, Level> classes;
+    std::vector<std::pair<Links, size_t>> where(d);
     int slots = 0;
     for (const auto& list : nearest) slots = std::max(slots, static_cast<int>(list.size()));
     for (size_t j = 0; j < d; ++j) {
-        const int edges = static_cast<int>(nearest[j].size()) + outer[j];
-        Level& level = classes[edges];
-        level.slots = slots, where[j] = {edges, level.targets.size()};
+        const Links links{static_cast<int>(nearest[j].size()) + outer[j], outside[j]};
+        Level& level = classes[links];
+        level.slots = slots, where[j] = {links, level.targets.size()};
         level.targets.push_back(static_cast<int>(j));
         for (int s = 0; s < slots; ++s)
             level.neighbours.push_back(
                 static_cast<size_t>(s) < nearest[j].size() ? nearest[j][static_cast<size_t>(s)] : -1);
     }
-    std::map<int, size_t> number;
-    for (const auto& [edges, level] : classes) {
-        number[edges] = plan_.baths.size();
-        plan_.baths.push_back({edges, bath_table(context, edges, level)});
+    std::map<Links, size_t> number;
+    for (const auto& [links, level] : classes) {
+        number[links] = plan_.baths.size();
+        const auto& [edges, values] = links;
+        plan_.baths.push_back({edges, values, bath_table(context, edges, values, level)});
     }
     for (int parity : {0, 1})
         for (size_t j = 0; j < d; ++j) {
@@ -123,6 +128,8 @@ void LocalMoves::make_tile(const Context& context, const Tile& tile) {
                 fmt::format("local Metropolis: expected a lattice that tiles of side {} fit into, got {}",
                             tile.side, lattice.describe()));
     plan_.shape.emplace(tile.side, tile.axes);
+    for (size_t axis = 0; axis < lattice.shape.size(); ++axis)
+        for (int side : {0, 1}) plan_.frame.push_back(static_cast<float>(lattice.outside_value(axis, side)));
     for (const Level& level : tile.levels)
         plan_.levels.emplace_back(context, level, TableOptions{1e-5, 0.15});
     Level odd;
@@ -137,7 +144,7 @@ void LocalMoves::make_tile(const Context& context, const Tile& tile) {
         odd.targets.push_back(p);
         odd.neighbours.insert(odd.neighbours.end(), nearest.begin(), nearest.end());
     }
-    plan_.levels.push_back(bath_table(context, 2 * tile.axes, odd));
+    plan_.levels.push_back(bath_table(context, 2 * tile.axes, 0, odd));
 }
 
 size_t LocalMoves::scratch() const {
@@ -189,7 +196,7 @@ void LocalMoves::heat(std::uint64_t seed, std::uint64_t first, std::uint32_t ste
         kernels_.density(bath.table.law(), given, trial, after);
         const double half = 0.5 * coupling * bath.edges;
         cpu::with_isa(isa_, [&] {
-            for (size_t p = 0; p < kScoreTile; ++p) sum[p] = 0;
+            for (size_t p = 0; p < kScoreTile; ++p) sum[p] = bath.outside;
             for (int s = 0; s < slots; ++s) {
                 if (neighbours[s] < 0) continue;
                 const float* from = x + static_cast<size_t>(neighbours[s]) * kScoreTile;
@@ -260,7 +267,7 @@ void LocalMoves::redraw(std::uint64_t seed, std::uint64_t first, std::uint32_t s
     for (size_t k = 0; k < lattice.shape.size(); ++k) {
         const int n = static_cast<int>(lattice.shape[k]), side = plan_.shape->side(),
                   origins = tile_origins(n, side, lattice.boundary);
-        rows[k] = kernels::tiles_along(n, side, periodic, lattice.boundary == Boundary::zero ? 1 : 0,
+        rows[k] = kernels::tiles_along(n, side, periodic, lattice.boundary == Boundary::fixed ? 1 : 0,
                                        kernels::tile_origin(random.v[k], origins));
     }
     std::vector<int> place(points);
@@ -275,11 +282,11 @@ void LocalMoves::redraw(std::uint64_t seed, std::uint64_t first, std::uint32_t s
                 const int n = static_cast<int>(lattice.shape[k]);
                 const int along =
                     kernels::site_along(n, periodic, rows[k].first + tile[k] * plan_.shape->side() + at[k]);
-                site = along < 0 ? -1 : site * n + along;
+                site = kernels::next_site(site, static_cast<int>(k), n, along);
             }
             place[p] = site;
             if (site < 0)
-                std::fill_n(now + p * kScoreTile, kScoreTile, 0.0f);
+                std::fill_n(now + p * kScoreTile, kScoreTile, plan_.frame[static_cast<size_t>(-1 - site)]);
             else
                 std::copy_n(x + static_cast<size_t>(site) * kScoreTile, kScoreTile, now + p * kScoreTile);
         }
@@ -317,9 +324,9 @@ void LocalMoves::observe(const float* x, Watched& out) const {
         cpu::StrandSum<lanes> sum(d), square(d), sites(d), edges(d);
         for (size_t i = 0; i < d; ++i) {
             double own[lanes], edge[lanes];
-            const double outer = law.outer[i];
+            const double outer = law.outer[i], values = law.outer_sum[i], squares = law.outer_square[i];
             for (size_t p = 0; p < lanes; ++p) own[p] = static_cast<double>(x[i * kScoreTile + p]);
-            for (size_t p = 0; p < lanes; ++p) edge[p] = outer * edge_energy(1, own[p], 0);
+            for (size_t p = 0; p < lanes; ++p) edge[p] = outer_energy(1, outer, values, squares, own[p]);
             for (std::int32_t n = law.forward[i]; n < law.first[i + 1]; ++n) {
                 const float* const other = x + static_cast<size_t>(law.neighbour[n]) * kScoreTile;
                 for (size_t p = 0; p < lanes; ++p)

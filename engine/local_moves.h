@@ -22,9 +22,11 @@ struct MoveCount {
 
 /// What moves consist of.
 struct LocalPlan {
-    /// Sites of one number of edges, with a table of their law given the sum of their neighbours.
+    /// Sites of one number of edges and one sum of values outside, with a table of their law given the sum of
+    /// their neighbours.
     struct Bath {
         int edges = 0;
+        double outside = 0;
         LevelTable table;
     };
     struct Visit {
@@ -38,6 +40,7 @@ struct LocalPlan {
     std::optional<TileShape> shape;
     std::vector<LevelTable> levels; ///< of the tile, the odd points last
     std::vector<int> interior;
+    std::vector<float> frame;                    ///< values outside, two an axis
     std::vector<std::pair<int, int>> tile_edges; ///< with an interior point
 
     int site(const Visit& visit) const { return baths[visit.bath].table.targets()[visit.place]; }
@@ -70,7 +73,7 @@ class LocalMoves {
   private:
     double site_energy(double x) const;
     void choose_box();
-    LevelTable bath_table(const Context& context, int edges, const Level& places) const;
+    LevelTable bath_table(const Context& context, int edges, double outside, const Level& places) const;
     void make_baths(const Context& context);
     void make_tile(const Context& context, const Tile& tile);
     void heat(std::uint64_t seed, std::uint64_t first, std::uint32_t step,

@@ -1,5 +1,6 @@
 #include "model_file.h"
 #include "../kernels/conditional.h"
+#include "circle.h"
 #include "error.h"
 #include "file.h"
 #include "model_tensors.h"
@@ -60,9 +61,9 @@ class Reader {
 constexpr std::int64_t kMost = std::int64_t{1} << 30;
 
 void put_family(TensorFile& file, const std::string& name, const Family& f) {
-    file.put(name + "kind", std::vector<std::int64_t>{f.kind == ReferenceKind::fitted});
+    file.put(name + "kind", std::vector<std::int64_t>{is_circle(f) ? 2 : f.kind == ReferenceKind::fitted});
     file.put(name + "lambda", f.lambda);
-    if (f.kind == ReferenceKind::hermite) return;
+    if (f.kind == ReferenceKind::hermite || is_circle(f)) return;
     file.put(name + "box", std::vector<double>{f.lo, f.hi, f.log_normaliser});
     file.put(name + "potential", f.potential);
     file.put(name + "recurrence_a", f.recurrence_a);
@@ -72,15 +73,16 @@ void put_family(TensorFile& file, const std::string& name, const Family& f) {
 }
 
 Family read_family(const Reader& reader, const std::string& name) {
-    const bool fitted = reader.indices(name + "kind", 0, 1, 1)[0] == 1;
+    const int kind = reader.indices(name + "kind", 0, 2, 1)[0];
     const auto lambda = reader.numbers(name + "lambda");
     reader.check(lambda.size() >= 2 && lambda.size() <= 65,
                  fmt::format("'{}lambda' has {} numbers", name, lambda.size()));
-    if (!fitted) {
-        const Family hermite = hermite_family(static_cast<int>(lambda.size()) - 1);
-        reader.check(hermite.lambda == lambda,
-                     fmt::format("'{}lambda' are not those of Hermite polynomials", name));
-        return hermite;
+    if (kind != 1) {
+        const int top = static_cast<int>(lambda.size()) - 1;
+        const Family known = kind == 0 ? hermite_family(top) : circle_family(top);
+        reader.check(known.lambda == lambda, fmt::format("'{}lambda' are not those of {}", name,
+                                                         kind == 0 ? "Hermite polynomials" : "a circle"));
+        return known;
     }
     Family f;
     f.kind = ReferenceKind::fitted;
@@ -510,6 +512,10 @@ void write_model(const std::filesystem::path& path, const Model& model) {
     file.put("training_rows", std::vector<double>{model.training_rows});
     if (model.lattice) {
         file.metadata["lattice_boundary"] = boundary_name(model.lattice->boundary);
+        if (!model.lattice->zero_outside()) {
+            file.metadata["lattice_boundary"] = "fixed";
+            file.put("lattice.outside", model.lattice->outside);
+        }
         file.put("lattice.shape", integers(model.lattice->shape));
     }
     file.put("blocks", std::vector<std::int64_t>{static_cast<std::int64_t>(model.blocks.size())});
@@ -551,15 +557,20 @@ Model read_model(const std::filesystem::path& path) {
     model.training_rows = reader.numbers("training_rows", 1)[0];
     if (file.metadata.contains("lattice_boundary")) {
         const std::string& name = file.text("lattice_boundary");
-        reader.check(name == "periodic" || name == "free" || name == "zero", "unknown 'lattice_boundary'");
+        reader.check(name == "periodic" || name == "free" || name == "zero" || name == "fixed",
+                     "unknown 'lattice_boundary'");
         Lattice lattice;
         lattice.boundary = name == "periodic" ? Boundary::periodic
                            : name == "free"   ? Boundary::free
-                                              : Boundary::zero;
+                                              : Boundary::fixed;
         for (int n : reader.indices("lattice.shape", 1, kMost))
             lattice.shape.push_back(static_cast<size_t>(n));
         reader.check(lattice.shape.size() <= 3 && lattice.sites() == model.view.columns,
                      "'lattice.shape' does not match the columns");
+        if (name == "fixed") {
+            lattice.outside = reader.numbers("lattice.outside", 2 * lattice.shape.size());
+            lattice.check_outside("lattice.outside");
+        }
         model.lattice = lattice;
     }
     model.process = read_process(reader, d);
@@ -573,6 +584,10 @@ Model read_model(const std::filesystem::path& path) {
                       (model.blocks.empty() && model.levels.empty() ? 0 : 1);
     reader.check(kinds == 1, "expected one diffusion: blocks and levels, waves or linear");
     if (!model.waves && !model.linear) check_partition(reader, model);
+    for (const Block& b : model.blocks)
+        for (const Family& family : b.reference.families)
+            reader.check(is_circle(family) == std::holds_alternative<TorusProcess>(model.process),
+                         "the families of the block do not match the process");
     if (file.tensors.contains("tile.shape")) model.tile = read_tile(reader, model);
     return model;
 }

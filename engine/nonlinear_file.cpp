@@ -1,7 +1,6 @@
 // nonlinear_file.cpp - nonlinear models on disk, and what is checked of one that is read.
 #include "error.h"
-#include "nonlinear_model.h"
-#include "tensor_file.h"
+#include "nonlinear_nodes.h"
 #include <algorithm>
 #include <cmath>
 #include <fmt/format.h>
@@ -46,16 +45,18 @@ class NonlinearReader {
     const TensorFile& file_;
 };
 
-void read_nodes(const NonlinearReader& reader, NonlinearModel& model, const TensorFile& file) {
-    const size_t d = model.process.dimension(), terms = model.basis.terms();
+} // namespace
+
+std::vector<NonlinearNode> read_nodes(const TensorFile& file, size_t d, size_t terms, ReferenceScore kind) {
+    std::vector<NonlinearNode> nodes;
+    if (!file.tensors.contains("node_time")) return nodes;
+    const NonlinearReader reader(file);
     const auto times = reader.numbers("node_time"), gaps = reader.numbers("node_gap", times.size());
     const auto solves = reader.numbers("node_solve", 2 * times.size());
-    reader.check(times.size() >= 2 && times.size() <= 1024,
-                 fmt::format("'node_time' has {} numbers", times.size()));
+    reader.check(times.size() <= 1024, fmt::format("'node_time' has {} numbers", times.size()));
     const Array<double> c = reader.matrix("coefficients", times.size(), terms);
     const Array<double> lower = reader.matrix("lower", times.size(), d),
                         upper = reader.matrix("upper", times.size(), d);
-    const auto kind = static_cast<ReferenceScore>(reader.integer("shape", 2, 0, 2));
     const bool gaussian = kind == ReferenceScore::gaussian, entropy = file.tensors.contains("entropy");
     Array<double> mean, precision, rates;
     if (gaussian)
@@ -78,29 +79,16 @@ void read_nodes(const NonlinearReader& reader, NonlinearModel& model, const Tens
             std::copy_n(precision.row(k), d * d, node.reference.precision.data());
         }
         if (entropy) node.entropy = EntropyProduction{rates(k, 0), rates(k, 1), rates(k, 2)};
-        model.nodes.push_back(std::move(node));
+        nodes.push_back(std::move(node));
     }
+    return nodes;
 }
 
-} // namespace
-
-void write_nonlinear_model(const std::filesystem::path& path, const NonlinearModel& model) {
-    require(!model.process.canonical_json.empty(), ErrorKind::usage,
-            "model file: a drift made of a callable cannot be written");
-    const size_t d = model.process.dimension(), nodes = model.nodes.size(), terms = model.basis.terms();
-    TensorFile file;
-    file.format = format;
-    file.metadata["configuration"] = model.configuration;
-    file.metadata["drift"] = model.process.canonical_json;
-    const ReferenceScore kind = model.nodes.front().reference.kind;
-    file.put("shape", std::vector<std::int64_t>{static_cast<int>(model.basis.kind), model.basis.order,
-                                                static_cast<int>(kind)});
-    file.put("sample_shape", std::vector<std::int64_t>(model.sample_shape.begin(), model.sample_shape.end()));
-    file.put("center", model.basis.center), file.put("scale", model.basis.scale);
-    file.put("numbers", std::vector<double>{model.step, model.training_rows});
-    file.put("final_mean", model.final_mean), file.put("final_factor", flat(model.final_factor), {d, d});
+void put_nodes(TensorFile& file, std::span<const NonlinearNode> nodes) {
+    if (nodes.empty()) return;
+    const size_t count = nodes.size(), d = nodes.front().lower.size();
     std::vector<double> time, gap, solve, c, lower, upper, mean, precision, entropy;
-    for (const NonlinearNode& node : model.nodes) {
+    for (const NonlinearNode& node : nodes) {
         const auto append = [](std::vector<double>& to, const auto& from) {
             to.insert(to.end(), from.begin(), from.end());
         };
@@ -112,13 +100,31 @@ void write_nonlinear_model(const std::filesystem::path& path, const NonlinearMod
             append(entropy,
                    std::vector<double>{node.entropy->rate, node.entropy->error, node.entropy->plain});
     }
-    file.put("node_time", time), file.put("node_gap", gap), file.put("node_solve", solve, {nodes, 2});
-    file.put("coefficients", c, {nodes, terms});
-    file.put("lower", lower, {nodes, d}), file.put("upper", upper, {nodes, d});
-    if (kind == ReferenceScore::gaussian)
-        file.put("reference_mean", mean, {nodes, d}),
-            file.put("reference_precision", precision, {nodes, d * d});
-    if (entropy.size() == 3 * nodes) file.put("entropy", entropy, {nodes, 3});
+    file.put("node_time", time), file.put("node_gap", gap), file.put("node_solve", solve, {count, 2});
+    file.put("coefficients", c, {count, c.size() / count});
+    file.put("lower", lower, {count, d}), file.put("upper", upper, {count, d});
+    if (nodes.front().reference.kind == ReferenceScore::gaussian)
+        file.put("reference_mean", mean, {count, d}),
+            file.put("reference_precision", precision, {count, d * d});
+    if (entropy.size() == 3 * count) file.put("entropy", entropy, {count, 3});
+}
+
+void write_nonlinear_model(const std::filesystem::path& path, const NonlinearModel& model) {
+    require(!model.process.canonical_json.empty(), ErrorKind::usage,
+            "model file: a drift made of a callable cannot be written");
+    const size_t d = model.process.dimension();
+    TensorFile file;
+    file.format = format;
+    file.metadata["configuration"] = model.configuration;
+    file.metadata["drift"] = model.process.canonical_json;
+    const ReferenceScore kind = model.nodes.front().reference.kind;
+    file.put("shape", std::vector<std::int64_t>{static_cast<int>(model.basis.kind), model.basis.order,
+                                                static_cast<int>(kind)});
+    file.put("sample_shape", std::vector<std::int64_t>(model.sample_shape.begin(), model.sample_shape.end()));
+    file.put("center", model.basis.center), file.put("scale", model.basis.scale);
+    file.put("numbers", std::vector<double>{model.step, model.training_rows});
+    file.put("final_mean", model.final_mean), file.put("final_factor", flat(model.final_factor), {d, d});
+    put_nodes(file, model.nodes);
     write_tensor_file(path, file);
 }
 
@@ -155,7 +161,10 @@ NonlinearModel read_nonlinear_model(const std::filesystem::path& path) {
         reader.check(product <= d, "'sample_shape' does not match the drift");
     }
     reader.check(product == d, "'sample_shape' does not match the drift");
-    read_nodes(reader, model, file);
+    model.nodes = read_nodes(file, d, model.basis.terms(),
+                             static_cast<ReferenceScore>(reader.integer("shape", 2, 0, 2)));
+    reader.check(model.nodes.size() >= 2,
+                 fmt::format("'node_time' has {} numbers", reader.numbers("node_time").size()));
     return model;
 }
 

@@ -1,6 +1,7 @@
 // nonlinear_fit.cpp - one set of paths through all times, a linear system at each.
+#include "checkpoint_guard.h"
 #include "error.h"
-#include "nonlinear_model.h"
+#include "nonlinear_nodes.h"
 #include "progress.h"
 #include <algorithm>
 #include <cmath>
@@ -19,7 +20,7 @@ class NonlinearFitter {
   public:
     NonlinearFitter(const Context& context, const DriftProcess& process, const Array<double>& data,
                     NonlinearFitOptions options)
-        : context_(context), options_(std::move(options)), data_(data) {
+        : context_(context), options_(std::move(options)), data_(data), checkpoint_(options_.checkpoint) {
         model_.process = process;
         check();
         options_.local.seed = options_.simulate.seed = options_.seed;
@@ -27,15 +28,25 @@ class NonlinearFitter {
 
     NonlinearModel run() {
         choose_times();
-        look_ahead();
-        Paths paths = start(data_, model_.nodes.back().time);
+        const std::optional<TensorFile> saved = checkpoint_.restore();
+        if (saved)
+            ahead_ = saved->f64("ahead", 1 + 4 * data_.cols());
+        else
+            look_ahead();
+        choose_basis();
+        Paths paths = saved ? restore(*saved) : start(data_, model_.nodes.back().time);
         model_.step = paths.step();
         Progress progress(context_, "scores", model_.nodes.size());
-        for (std::uint32_t k = 0; k < model_.nodes.size(); ++k) {
-            solve(paths, k);
-            progress.advance(1);
-            if (progress.interrupted()) progress.throw_interrupted();
-        }
+        progress.set(solved_);
+        const auto state = [&] { return state_of(paths); };
+        guard(context_, checkpoint_, state, [&](const auto& between) {
+            for (; solved_ < model_.nodes.size(); between()) {
+                solve(paths, solved_, between);
+                ++solved_;
+                progress.advance(1);
+            }
+            paths.advance(model_.nodes.back().time, between);
+        });
         finish(paths);
         return std::move(model_);
     }
@@ -100,7 +111,8 @@ class NonlinearFitter {
         return Paths(context_, model_.process, rows, horizon, options_.simulate);
     }
 
-    /// A few paths through all times: what scale the basis has, and how fast the drift turns.
+    /// A few paths through all times, from which ahead_: the intrinsic gap, since the drift turns so fast; of
+    /// each coordinate mean, standard deviation, lowest and highest value.
     void look_ahead() {
         const size_t d = model_.process.dimension(), few = std::min<size_t>(data_.rows(), 4096);
         Array<double> part(few, d);
@@ -126,14 +138,23 @@ class NonlinearFitter {
             }
         }
         const double count = static_cast<double>(few * model_.nodes.size());
-        if (options_.intrinsic_gap == 0 && options_.real_gap == 0)
-            options_.intrinsic_gap = 0.12 * intensity() / std::max(steepness / count, 1e-3);
-        std::vector<double> center(d), scale(d);
+        ahead_ = {0.12 * intensity() / std::max(steepness / count, 1e-3)};
         for (size_t i = 0; i < d; ++i) {
-            center[i] = sum[i] / count;
-            scale[i] = std::sqrt(std::max(square[i] / count - center[i] * center[i], 1e-300));
-            const double margin = 0.15 * (high[i] - low[i]);
-            low[i] -= margin, high[i] += margin;
+            const double center = sum[i] / count;
+            ahead_.insert(
+                ahead_.end(),
+                {center, std::sqrt(std::max(square[i] / count - center * center, 1e-300)), low[i], high[i]});
+        }
+    }
+
+    void choose_basis() {
+        const size_t d = model_.process.dimension();
+        if (options_.intrinsic_gap == 0 && options_.real_gap == 0) options_.intrinsic_gap = ahead_[0];
+        std::vector<double> center(d), scale(d), low(d), high(d);
+        for (size_t i = 0; i < d; ++i) {
+            const double* of = ahead_.data() + 1 + 4 * i;
+            const double margin = 0.15 * (of[3] - of[2]);
+            center[i] = of[0], scale[i] = of[1], low[i] = of[2] - margin, high[i] = of[3] + margin;
         }
         const bool polynomial = options_.basis == BasisKind::polynomial;
         // A ridge relative to the diagonal asks for functions that are not nearly dependent over the tails.
@@ -154,17 +175,46 @@ class NonlinearFitter {
                             model_.basis.terms()));
     }
 
+    /// The times that are solved, and where the paths are.
+    TensorFile state_of(const Paths& paths) const {
+        TensorFile file;
+        const PathsState& s = paths.state();
+        put_nodes(file, std::span(model_.nodes).first(solved_));
+        file.put("ahead", ahead_);
+        file.put("paths", std::vector<double>(s.states.begin(), s.states.end()));
+        file.put("paths_times", std::vector<double>{s.time, s.step, s.target, s.h});
+        file.put("paths_steps", std::vector<std::uint64_t>{s.steps, s.left});
+        return file;
+    }
+
+    Paths restore(const TensorFile& file) {
+        PathsState s;
+        s.states = Array<double>(data_.rows(), data_.cols());
+        const auto& x = file.f64("paths", s.states.size());
+        std::copy(x.begin(), x.end(), s.states.begin());
+        const auto& times = file.f64("paths_times", 4);
+        s.time = times[0], s.step = times[1], s.target = times[2], s.h = times[3];
+        const auto& steps = file.u64("paths_steps", 2);
+        s.steps = static_cast<std::uint32_t>(steps[0]), s.left = static_cast<std::uint32_t>(steps[1]);
+        std::vector<NonlinearNode> nodes =
+            read_nodes(file, data_.cols(), model_.basis.terms(), options_.reference);
+        require(nodes.size() <= model_.nodes.size(), ErrorKind::input, "fit: a checkpoint of other times");
+        std::move(nodes.begin(), nodes.end(), model_.nodes.begin());
+        solved_ = static_cast<std::uint32_t>(nodes.size());
+        return Paths(context_, model_.process, std::move(s), options_.simulate);
+    }
+
     double gap_at(double t) const {
         const double gap = options_.real_gap > 0 ? options_.real_gap : options_.intrinsic_gap / intensity();
         return std::min(gap, t);
     }
 
-    void solve(Paths& paths, std::uint32_t k) {
+    void solve(Paths& paths, std::uint32_t k, const std::function<void()>& between) {
         NonlinearNode& node = model_.nodes[k];
         const DriftProcess& process = model_.process;
         const bool local = options_.estimator == ScoreEstimator::local;
         node.gap = local ? gap_at(node.time) : 0;
-        paths.advance(node.time - node.gap);
+        paths.advance(node.time - node.gap, between);
         const Linearisation kind = options_.local.linearisation;
         node.reference.kind = options_.reference;
         if (options_.reference == ReferenceScore::gaussian)
@@ -200,8 +250,7 @@ class NonlinearFitter {
         }
     }
 
-    void finish(Paths& paths) {
-        paths.advance(model_.nodes.back().time);
+    void finish(const Paths& paths) {
         const size_t d = model_.process.dimension();
         const ScoreReference law = gaussian_reference(context_, model_.process, paths.states(), 0);
         model_.final_mean = law.mean;
@@ -249,6 +298,9 @@ class NonlinearFitter {
     NonlinearFitOptions options_;
     const Array<double>& data_;
     NonlinearModel model_;
+    Checkpoint checkpoint_;
+    std::vector<double> ahead_;
+    std::uint32_t solved_ = 0; ///< of the model's times
 };
 
 } // namespace

@@ -1,6 +1,7 @@
 // nonlinear_model.h - a nonlinear forward process with its fitted scores at a grid of times: fit, score,
 // samples by time reversal, and the file.
 #pragma once
+#include "checkpoint.h"
 #include "closure.h"
 #include "entropy_production.h"
 #include "local_dsm.h"
@@ -27,6 +28,7 @@ struct NonlinearFitOptions {
     int nodes = 32;                ///< geometric from t_min to t_end
     SimulateOptions simulate = {}; ///< its seed is not used
     std::uint64_t seed = 0;
+    CheckpointOptions checkpoint = {}; ///< the caller removes it once the model is safe
 };
 
 /// One time at which a score was solved.

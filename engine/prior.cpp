@@ -4,11 +4,14 @@
 #include "error.h"
 #include "parallel.h"
 #include "prior_device.h"
+#include "prior_table.h"
 #include "solve.h"
 #include <algorithm>
 #include <cblas.h>
 #include <cmath>
 #include <fmt/core.h>
+#include <mutex>
+#include <numeric>
 #include <type_traits>
 
 namespace dynkin {
@@ -88,6 +91,8 @@ template <class T> struct PriorScore<T>::State {
     // product: padded
     std::vector<double> middle, scale;
     Array<double> moments;
+    mutable std::once_flag tabulated; ///< at the first batch of float32 with a sigma a row
+    mutable std::unique_ptr<const PriorTable> table;
     Array<T> vectors;                       ///< gaussian
     Array<T> pairs;                         ///< flat: of each node d x d, symmetric; nodes d x d
     std::shared_ptr<DevicePrior<T>> device; ///< null: scores on the CPU (builds without CUDA have no deleter)
@@ -126,9 +131,9 @@ template <class T> struct PriorScore<T>::State {
         }
     }
 
+    kernels::MarginalView marginals() const { return {padded, middle.data(), scale.data(), moments.data()}; }
     void solve(const NoiseLevel& level, T* curves) const {
-        kernels.solve(tables, {padded, middle.data(), scale.data(), moments.data()}, prior.options.ridge,
-                      level.sigma, level.alpha, curves);
+        kernels.solve(tables, marginals(), prior.options.ridge, level.sigma, level.alpha, curves);
     }
     void evaluate(const T* curves, size_t rows, const T* x, size_t x_stride, T* out,
                   size_t out_stride) const {
@@ -138,6 +143,10 @@ template <class T> struct PriorScore<T>::State {
 
     void score(const ProductPrior&, const NoisyRows<T>& in, const std::vector<NoiseLevel>& levels, T* out,
                size_t out_stride) const;
+    void score_each(const NoisyRows<T>& in, const std::vector<NoiseLevel>& levels,
+                    const std::vector<size_t>& rows, T* out, size_t out_stride) const;
+    std::vector<size_t> score_tabulated(const NoisyRows<float>& in, const std::vector<NoiseLevel>& levels,
+                                        float* out, size_t out_stride) const;
     void score(const GaussianPrior& law, const NoisyRows<T>& in, const std::vector<NoiseLevel>& levels,
                T* out, size_t out_stride) const;
     void score(const FlatPrior& law, const NoisyRows<T>& in, const std::vector<NoiseLevel>& levels, T* out,
@@ -149,23 +158,71 @@ template <class T> struct PriorScore<T>::State {
 template <class T> void PriorScore<T>::State::score(const ProductPrior&, const NoisyRows<T>& in,
                                                     const std::vector<NoiseLevel>& levels, T* out,
                                                     size_t out_stride) const {
-    const bool common = levels.size() == 1;
-    const size_t chunk = common ? chunk_rows(in.count) : 16, jobs = (in.count + chunk - 1) / chunk;
-    Array<T> curves(common ? 1 : static_cast<size_t>(context.threads()), curve_numbers());
-    if (common) solve(levels[0], curves.data());
-    parallel_for(context.threads(), jobs, [&](size_t job, size_t thread) {
+    if (levels.size() > 1) {
+        std::vector<size_t> rows;
+        if constexpr (std::is_same_v<T, float>)
+            rows = score_tabulated(in, levels, out, out_stride);
+        else
+            rows.resize(in.count), std::iota(rows.begin(), rows.end(), size_t{0});
+        return score_each(in, levels, rows, out, out_stride);
+    }
+    const size_t chunk = chunk_rows(in.count), jobs = (in.count + chunk - 1) / chunk;
+    Array<T> curves(curve_numbers());
+    solve(levels[0], curves.data());
+    parallel_for(context.threads(), jobs, [&](size_t job, size_t) {
         const size_t first = job * chunk, last = std::min(in.count, first + chunk);
-        if (common)
-            return evaluate(curves.data(), last - first, in.x + first * in.stride, in.stride,
-                            out + first * out_stride, out_stride);
+        evaluate(curves.data(), last - first, in.x + first * in.stride, in.stride, out + first * out_stride,
+                 out_stride);
+    });
+}
+
+/// By the equations of each row's level.
+template <class T>
+void PriorScore<T>::State::score_each(const NoisyRows<T>& in, const std::vector<NoiseLevel>& levels,
+                                      const std::vector<size_t>& rows, T* out, size_t out_stride) const {
+    if (rows.empty()) return;
+    constexpr size_t chunk = 16;
+    Array<T> curves(static_cast<size_t>(context.threads()), curve_numbers());
+    parallel_for(context.threads(), (rows.size() + chunk - 1) / chunk, [&](size_t job, size_t thread) {
         T* const own = curves.row(thread);
-        for (size_t n = first; n < last; ++n) {
-            if (n == first || levels[n].sigma != levels[n - 1].sigma ||
-                levels[n].alpha != levels[n - 1].alpha)
+        const size_t first = job * chunk, last = std::min(rows.size(), first + chunk);
+        for (size_t k = first; k < last; ++k) {
+            const size_t n = rows[k];
+            if (k == first || levels[n].sigma != levels[rows[k - 1]].sigma ||
+                levels[n].alpha != levels[rows[k - 1]].alpha)
                 solve(levels[n], own);
             evaluate(own, 1, in.x + n * in.stride, in.stride, out + n * out_stride, out_stride);
         }
     });
+}
+
+/// Rows in the order of their levels, in blocks of columns: as many as keep the four nodes' coefficients in
+/// the first-level cache, or, where many rows share them, as make long runs of a row. Returns the rows that
+/// are not in the table.
+template <class T>
+std::vector<size_t> PriorScore<T>::State::score_tabulated(const NoisyRows<float>& in,
+                                                          const std::vector<NoiseLevel>& levels, float* out,
+                                                          size_t out_stride) const {
+    std::call_once(tabulated, [&] {
+        table = std::make_unique<const PriorTable>(context, tables, marginals(), d, prior.options.ridge);
+    });
+    const TabulatedRows order(*table, levels, 0, in.count);
+    const kernels::PriorTableView view = table->view();
+    const auto& score = kernels::prior_table_kernels(context.isa()).score;
+    const size_t count = order.rows.size(), blocks = table->blocks(),
+                 threads = static_cast<size_t>(context.threads()),
+                 together = count >= 2048       ? 16
+                            : tables.degree > 6 ? 2
+                                                : 4,
+                 parts = (blocks + together - 1) / together,
+                 chunk = std::max<size_t>(64, (count + 4 * threads - 1) / (4 * threads)),
+                 chunks = (count + chunk - 1) / chunk;
+    parallel_for(context.threads(), parts * chunks, [&](size_t job, size_t) {
+        const size_t block = job / chunks * together, first = job % chunks * chunk;
+        score(view, block, std::min(blocks, block + together), order.rows.data() + first,
+              std::min(chunk, count - first), in.x, in.stride, out, out_stride);
+    });
+    return order.others;
 }
 
 template <class T> void PriorScore<T>::State::score(const GaussianPrior& law, const NoisyRows<T>& in,

@@ -1,6 +1,7 @@
 // prior.h - closed-form scores of noisy data at every noise level, as a prior that networks are trained on.
 #pragma once
 #include "array.h"
+#include "checkpoint.h"
 #include "context.h"
 #include "model.h"
 #include "npy.h"
@@ -64,8 +65,10 @@ struct Prior {
 /// product: streams the rows once, d (2K + 1) numbers in memory; gaussian: once, 2 d^2 numbers, N d^2 flops
 /// and an eigenproblem; flat: twice. Throws Error(usage) for options out of range; Error(input) for numbers
 /// that are not finite or beyond 1e100, fewer than two rows (flat: 10 K), too many columns (gaussian: 16384;
-/// flat: a basis of more than 20000 functions); Error(numerical); Interrupted.
-Prior fit_prior(const Context& context, const SampleFile& data, const PriorOptions& options = {});
+/// flat: a basis of more than 20000 functions); Error(numerical); Interrupted. A checkpoint holds the sums of
+/// the rows so far (gaussian: d^2 numbers); the caller removes it once the prior is safe.
+Prior fit_prior(const Context& context, const SampleFile& data, const PriorOptions& options = {},
+                const CheckpointOptions& checkpoint = {});
 
 /// A file of format "dynkin-prior" (docs/formats.md). Throw as write_tensor_file and read_tensor_file do, and
 /// Error(input) for content that is not a consistent prior.
@@ -87,10 +90,13 @@ template <class T> struct NoisyRows {
 };
 
 /// grad log p_sigma of a prior, in the units of the data. The prior must outlive it.
-/// product: at one sigma a polynomial of degree K - 1 a number; at a sigma a row, 56 multiply-adds (K = 6)
-/// for its system and as many for the solution in addition. gaussian: two products of matrices. flat: one; at
-/// a sigma a row, one for each time node. Rows are computed in parallel; results do not depend on threads.
-/// NaN in a row gives NaN in that row.
+/// product: at one sigma a polynomial of degree K - 1 a number. At a sigma a row, float32: from a table over
+/// sigma made at the first such batch, within 5e-4 of max(1, |sigma score|) (engine/prior_table.h says where,
+/// and its memory, as a rule 77 K numbers a column), four polynomials a number; outside it and in
+/// float64: 56 multiply-adds (K = 6) for the row's systems and as many for the solution in addition.
+/// gaussian: two products of matrices. flat: one; at a sigma a row, one for each time node. Rows are computed
+/// in parallel; results do not depend on threads, nor on the other rows; a row by itself has one sigma. NaN
+/// in a row gives NaN in that row.
 template <class T> class PriorScore {
   public:
     PriorScore(const Context& context, const Prior& prior);

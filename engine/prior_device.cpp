@@ -351,6 +351,11 @@ Array<double> DevicePriorSums::products() const {
     return out;
 }
 
+void DevicePriorSums::restore_products(const Array<double>& products) {
+    state_->second.upload(state_->stream, products.span());
+    cuda::synchronize(state_->stream);
+}
+
 bool DevicePriorSums::eigenvectors(Array<double>& matrix, std::vector<double>& values) {
     State& s = *state_;
     s.x = {}, s.centred = {}, s.part = {}; // room for the workspace

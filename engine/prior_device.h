@@ -17,7 +17,8 @@ struct NoiseLevel {
 std::vector<double> flat_weights(const FlatPrior& law, const NoiseLevel& level);
 
 /// A prior in the device's memory; calls from several threads wait for one another. Results agree with the
-/// CPU's but for rounding.
+/// CPU's but for rounding, and at a sigma a row in float32, which is by the equations here, but for the error
+/// of its tables.
 template <class T> class DevicePrior {
   public:
     DevicePrior(const Context& context, const Prior& prior);
@@ -46,6 +47,7 @@ class DevicePriorSums {
     void add_products(const double* x, std::size_t count, const double* shift, double* first);
     /// The lower triangle of the products.
     Array<double> products() const;
+    void restore_products(const Array<double>& products);
     /// Ascending eigenvalues and, one a column, eigenvectors of a symmetric matrix whose lower triangle is
     /// given, by cuSOLVER. False when it finds none.
     bool eigenvectors(Array<double>& matrix, std::vector<double>& values);

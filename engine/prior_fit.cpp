@@ -1,5 +1,6 @@
 // prior_fit.cpp - priors from samples: power sums of each coordinate, the covariance, or the systems of one
 // OU process.
+#include "checkpoint.h"
 #include "error.h"
 #include "gram.h"
 #include "node_systems.h"
@@ -9,10 +10,12 @@
 #include "solve.h"
 #include <algorithm>
 #include <cblas.h>
+#include <chrono>
 #include <cmath>
 #include <fmt/core.h>
 #include <lapacke.h>
 #include <numeric>
+#include <optional>
 
 namespace dynkin {
 namespace {
@@ -27,13 +30,43 @@ size_t batch_rows(const SampleFile& data) {
     return std::clamp<size_t>((size_t{1} << 21) / data.cols(), 1, data.rows());
 }
 
-/// Calls use(x, count) for all rows in turn, row-major.
-template <class Use>
-void for_each_batch(const Context& context, const SampleFile& data, const char* stage, const Use& use) {
-    const size_t d = data.cols(), batch = batch_rows(data);
+/// Sums on disk. Batches begin at the same rows in every run, so what a resumed run adds is what was missing.
+struct SavedSums {
+    Checkpoint checkpoint;
+    std::optional<TensorFile> from;
+
+    explicit SavedSums(const CheckpointOptions& options) : checkpoint(options), from(checkpoint.restore()) {}
+    const std::vector<double>& numbers(const char* name, size_t size) const { return from->f64(name, size); }
+    void restore(const char* name, double* to, size_t size) const {
+        std::copy_n(numbers(name, size).data(), size, to);
+    }
+    /// Where to go on, the beginning of a batch or the end.
+    size_t next_row(const SampleFile& data) const {
+        if (!from) return 0;
+        const std::uint64_t row = from->u64("row", 1)[0];
+        if (row > data.rows() || (row < data.rows() && row % batch_rows(data) != 0))
+            throw Error(ErrorKind::input, from->source + ": not a consistent checkpoint: delete it");
+        return row;
+    }
+    void save(TensorFile state, size_t row) {
+        state.put("row", std::vector<std::uint64_t>{row});
+        checkpoint.save(std::move(state));
+    }
+};
+
+std::vector<double> numbers(const Array<double>& a) { return {a.begin(), a.end()}; }
+
+/// Calls use(x, count) for all rows in turn, row-major; state() gives what is saved after a batch, and at the
+/// end of work of more than two seconds.
+template <class Use, class State> void for_each_batch(const Context& context, const SampleFile& data,
+                                                      const char* stage, SavedSums& saved, const Use& use,
+                                                      const State& state) {
+    const size_t d = data.cols(), batch = batch_rows(data), begin = saved.next_row(data);
+    const auto start = std::chrono::steady_clock::now();
     Array<double> rows(batch, d);
     Progress progress(context, stage, data.rows());
-    for (size_t first = 0; first < data.rows(); first += batch) {
+    progress.set(begin);
+    for (size_t first = begin; first < data.rows(); first += batch) {
         const size_t count = std::min(batch, data.rows() - first);
         data.read(first, count, rows.data());
         for (size_t k = 0; k < count * d; ++k)
@@ -43,6 +76,10 @@ void for_each_batch(const Context& context, const SampleFile& data, const char* 
                                         data.path().string(), first + k / d, k % d, kBeyond, rows[k]));
         use(rows.data(), count);
         progress.advance(count);
+        const bool ends = first + count == data.rows() &&
+                          std::chrono::steady_clock::now() - start > std::chrono::seconds(2);
+        if (saved.checkpoint.enabled() && (progress.interrupted() || saved.checkpoint.due() || ends))
+            saved.save(state(), first + count);
         if (progress.interrupted()) progress.throw_interrupted();
     }
 }
@@ -104,16 +141,29 @@ struct PowerSums {
     }
 };
 
-ProductPrior fit_product(const Context& context, const SampleFile& data, int degree) {
+TensorFile state_of(const PowerSums& sums) {
+    TensorFile state;
+    state.put("low", sums.low), state.put("high", sums.high);
+    state.put("middle", sums.middle), state.put("scale", sums.scale);
+    state.put("sums", numbers(sums.sum), {sums.sum.rows(), sums.sum.cols()});
+    return state;
+}
+
+ProductPrior fit_product(const Context& context, const SampleFile& data, int degree, SavedSums& saved) {
     const size_t d = data.cols();
     const auto& kernels = kernels::prior_kernels<double>(context.isa());
     PowerSums sums(d, 2 * degree);
+    if (saved.from) {
+        sums.low = saved.numbers("low", d), sums.high = saved.numbers("high", d);
+        sums.middle = saved.numbers("middle", d), sums.scale = saved.numbers("scale", d);
+        saved.restore("sums", sums.sum.data(), sums.sum.size());
+    }
     std::shared_ptr<DevicePriorSums> device;
     if constexpr (built_with_cuda)
         if (context.device() == Device::cuda)
             device = std::make_shared<DevicePriorSums>(context, d, batch_rows(data), 2 * degree, false);
     std::vector<double> least(d), most(d), inverse(d);
-    for_each_batch(context, data, "moments", [&](const double* x, size_t count) {
+    const auto add = [&](const double* x, size_t count) {
         if constexpr (built_with_cuda)
             if (device) {
                 device->range(x, count, least.data(), most.data());
@@ -124,7 +174,8 @@ ProductPrior fit_product(const Context& context, const SampleFile& data, int deg
             const size_t first = job * kColumns;
             sums.add(kernels, x, count, d, first, std::min(kColumns, d - first));
         });
-    });
+    };
+    for_each_batch(context, data, "moments", saved, add, [&] { return state_of(sums); });
     const Array<double> hermite = hermite_polynomials(2 * degree);
     Array<double> moments(sums.sum.rows(), d);
     for (size_t r = 0; r < moments.rows(); ++r)
@@ -159,6 +210,27 @@ struct Products {
             for (size_t j = 0; j < d; ++j) first[j] += centred(n, j);
     }
 
+    TensorFile state() const {
+        TensorFile out;
+        out.put("shift", shift), out.put("first", first);
+        const size_t d = shift.size();
+        if constexpr (built_with_cuda)
+            if (device) {
+                out.put("second", numbers(device->products()), {d, d});
+                return out;
+            }
+        out.put("second", numbers(second), {d, d});
+        return out;
+    }
+    void restore(const SavedSums& saved, size_t batch, size_t d) {
+        shift = saved.numbers("shift", d), first = saved.numbers("first", d);
+        Array<double> products(d, d);
+        saved.restore("second", products.data(), d * d);
+        if constexpr (built_with_cuda)
+            if (device) return device->restore_products(products);
+        second = std::move(products), centred = Array<double>(batch, d);
+    }
+
   private:
     void start(const double* x, size_t count, size_t d) { // the mean of the first batch
         shift.assign(d, 0), first.assign(d, 0);
@@ -187,7 +259,7 @@ bool eigenvectors(DevicePriorSums* device, Array<double>& c, std::vector<double>
     return LAPACKE_dsyevd(LAPACK_ROW_MAJOR, 'V', 'L', n, c.data(), n, values.data()) == 0;
 }
 
-GaussianPrior fit_gaussian(const Context& context, const SampleFile& data) {
+GaussianPrior fit_gaussian(const Context& context, const SampleFile& data, SavedSums& saved) {
     const size_t d = data.cols();
     if (d > kMostColumns)
         throw Error(ErrorKind::input, fmt::format("{}: expected at most {} columns for a Gaussian, got {}",
@@ -196,8 +268,11 @@ GaussianPrior fit_gaussian(const Context& context, const SampleFile& data) {
     if constexpr (built_with_cuda)
         if (context.device() == Device::cuda)
             products.device = std::make_shared<DevicePriorSums>(context, d, batch_rows(data), 0, true);
-    for_each_batch(context, data, "covariance",
-                   [&](const double* x, size_t count) { products.add(context, x, count, d); });
+    if (saved.from) products.restore(saved, batch_rows(data), d);
+    for_each_batch(
+        context, data, "covariance", saved,
+        [&](const double* x, size_t count) { products.add(context, x, count, d); },
+        [&] { return products.state(); });
     const double rows = static_cast<double>(data.rows());
     if constexpr (built_with_cuda)
         if (products.device) products.second = products.device->products();
@@ -267,7 +342,8 @@ FlatPrior flat_range(const Context& context, const SampleFile& data, int degree)
     return law;
 }
 
-FlatPrior fit_flat(const Context& context, const SampleFile& data, const PriorOptions& options) {
+FlatPrior fit_flat(const Context& context, const SampleFile& data, const PriorOptions& options,
+                   SavedSums& saved) {
     FlatPrior law = flat_range(context, data, options.degree);
     const FlatBasis basis(law, options.degree);
     const MomentPlan plan(basis.set, basis.reference, basis.tables);
@@ -282,9 +358,21 @@ FlatPrior fit_flat(const Context& context, const SampleFile& data, const PriorOp
                                       }
                               }};
     MomentSums sums;
+    if (saved.from) {
+        const auto& counts = saved.from->u64("counts", 2);
+        sums.train = saved.numbers("train", plan.size()), sums.test = saved.numbers("test", plan.size());
+        sums.train_rows = counts[0], sums.test_rows = counts[1], sums.next_row = saved.from->u64("row", 1)[0];
+    }
     MomentOptions moment_options;
-    moment_options.after_batch = [&](const MomentSums&) {
-        if (const int signal = context.interrupt_signal()) throw Interrupted(signal);
+    moment_options.after_batch = [&](const MomentSums& now) {
+        const int signal = context.interrupt_signal();
+        if (saved.checkpoint.enabled() && (signal || saved.checkpoint.due())) {
+            TensorFile state;
+            state.put("train", now.train), state.put("test", now.test);
+            state.put("counts", std::vector<std::uint64_t>{now.train_rows, now.test_rows});
+            saved.save(std::move(state), now.next_row);
+        }
+        if (signal) throw Interrupted(signal);
     };
     accumulate_moments(context, plan, basis.reference, source, moment_options, sums);
     const ScoreSystem system(basis.set, basis.reference, basis.tables, plan);
@@ -315,7 +403,8 @@ FlatPrior fit_flat(const Context& context, const SampleFile& data, const PriorOp
 
 } // namespace
 
-Prior fit_prior(const Context& context, const SampleFile& data, const PriorOptions& options) {
+Prior fit_prior(const Context& context, const SampleFile& data, const PriorOptions& options,
+                const CheckpointOptions& checkpoint) {
     require(options.degree >= 2 && options.degree <= kernels::kMaxPriorDegree, ErrorKind::usage,
             fmt::format("prior: expected a degree from 2 to {}, got {}", kernels::kMaxPriorDegree,
                         options.degree));
@@ -325,13 +414,14 @@ Prior fit_prior(const Context& context, const SampleFile& data, const PriorOptio
         throw Error(ErrorKind::input,
                     data.path().string() + ": expected at least 2 samples for a prior, got 1");
     use_sequential_blas();
+    SavedSums saved(checkpoint);
     Prior prior{options, data.rows(), data.sample_shape(), {}};
     if (options.kind == PriorKind::product)
-        prior.law = fit_product(context, data, options.degree);
+        prior.law = fit_product(context, data, options.degree, saved);
     else if (options.kind == PriorKind::gaussian)
-        prior.law = fit_gaussian(context, data);
+        prior.law = fit_gaussian(context, data, saved);
     else
-        prior.law = fit_flat(context, data, options);
+        prior.law = fit_flat(context, data, options, saved);
     return prior;
 }
 

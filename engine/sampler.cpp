@@ -49,6 +49,7 @@ class BlockSampler {
         times_ = block_.step_times(steps_);
         for (double t : times_) coefficients_.push_back(field_.arrange(coefficients_at(block_, t)));
         fitted_ = block_.reference.families.front().kind == ReferenceKind::fitted;
+        circle_ = is_circle(block_.reference.families.front());
         if (fitted_)
             for (const Family& family : block_.reference.families) stationary_.emplace_back(family);
         for (int j : block.coordinates)
@@ -73,7 +74,9 @@ class BlockSampler {
                 const float* from = z.row(tile) + j * kScoreTile;
                 float* to = batch.x.row(tile) + column * kScoreTile;
                 for (size_t p = 0; p < kScoreTile; ++p)
-                    to[p] = static_cast<float>(mean + scale * static_cast<double>(from[p]));
+                    to[p] = static_cast<float>(
+                        mean +
+                        scale * static_cast<double>(circle_ ? kernels::folded(from[p], true) : from[p]));
             }
         });
     }
@@ -187,7 +190,7 @@ class BlockSampler {
         });
         for (size_t k = times_.size() - 1; k > 0; --k) {
             const double dt = times_[k] - times_[k - 1];
-            if (fitted_) make_tables(dt);
+            if (fitted_ && !circle_) make_tables(dt);
             parallel_for(context_.threads(), batch.tiles(), [&](size_t tile, size_t thread) {
                 if (context_.interrupt_signal()) return;
                 float *g = space.row(thread), *random = g + n, *scratch = random + 4 * kScoreTile,
@@ -209,15 +212,16 @@ class BlockSampler {
 
     void reference_step(std::uint64_t first, std::uint32_t step, double dt, float* z, float* random) const {
         const auto stream = static_cast<std::uint32_t>(Stream::sampler_noise);
-        const float decay = static_cast<float>(std::exp(-dt)),
-                    noise = static_cast<float>(std::sqrt(-std::expm1(-2 * dt)));
+        const bool table = fitted_ && !circle_;
+        const float decay = circle_ ? 1 : static_cast<float>(std::exp(-dt)),
+                    noise = static_cast<float>(std::sqrt(circle_ ? 2 * dt : -std::expm1(-2 * dt)));
         for (size_t j = 0; j < sites_; ++j) {
             const auto slot = static_cast<std::uint32_t>(j / 4);
             if (j % 4 == 0)
-                (fitted_ ? step_.uniforms : step_.normals)(options_.seed, stream, first, step, slot, random);
+                (table ? step_.uniforms : step_.normals)(options_.seed, stream, first, step, slot, random);
             const float* r = random + j % 4 * kScoreTile;
             float* at = z + j * kScoreTile;
-            if (!fitted_) {
+            if (!table) {
                 for (size_t p = 0; p < kScoreTile; ++p) at[p] = decay * at[p] + noise * r[p];
                 continue;
             }
@@ -251,7 +255,7 @@ class BlockSampler {
     const kernels::StepKernels& step_;
     size_t sites_;
     int steps_ = 0;
-    bool fitted_ = false;
+    bool fitted_ = false, circle_ = false;
     std::vector<double> times_;
     std::vector<kernels::ScoreCoefficients<float>> coefficients_;
     std::vector<StationaryLaw> stationary_;

@@ -16,6 +16,7 @@ namespace {
 using std::size_t;
 constexpr size_t tile = 256;
 constexpr int max_d = max_drift_dimension;
+constexpr double host_steps = 1 << 22, device_steps = 1 << 30; ///< of all paths between two interruptions
 
 std::string point(const double* x, size_t d) { return fmt::format("({:g})", fmt::join(x, x + d, ", ")); }
 
@@ -122,6 +123,7 @@ double choose_step(const Context& context, const DriftProcess& process, const Ar
     for (size_t k = 0; k < rows.size(); ++k) std::copy_n(start.row(rows[k]), start.cols(), part.row(k));
     const Pilot pilot{context, process, std::move(part), rows, length, options};
     for (int n = 4; n <= 1 << 16; n *= 2) {
+        if (const int signal = context.interrupt_signal()) throw Interrupted(signal);
         const auto [error, variance] = pilot.difference(n);
         if (error <= options.tolerance * options.tolerance * variance) return length / (2 * n);
     }
@@ -142,21 +144,32 @@ struct Paths::Law {
 
 Paths::Paths(const Context& context, const DriftProcess& process, Array<double> start, double horizon,
              const SimulateOptions& options)
-    : context_(context), law_(std::make_shared<const Law>(process)), options_(options),
-      states_(std::move(start)) {
+    : context_(context), law_(std::make_shared<const Law>(process)), options_(options) {
     const size_t d = process.dimension();
-    require(states_.cols() == d, ErrorKind::usage,
-            fmt::format("simulate: expected starts of {} numbers, got {}", d, states_.cols()));
-    require(states_.rows() >= 1, ErrorKind::usage, "simulate: expected at least one start");
+    state_.states = std::move(start);
+    const Array<double>& states = state_.states;
+    require(states.cols() == d, ErrorKind::usage,
+            fmt::format("simulate: expected starts of {} numbers, got {}", d, states.cols()));
+    require(states.rows() >= 1, ErrorKind::usage, "simulate: expected at least one start");
     require(std::isfinite(horizon) && horizon > 0, ErrorKind::usage,
             fmt::format("simulate: expected a positive horizon, got {}", horizon));
     require(options.step >= 0 && std::isfinite(options.step), ErrorKind::usage,
             fmt::format("simulate: expected a step >= 0, got {}", options.step));
     require(options.tolerance > 0, ErrorKind::usage, "simulate: expected a positive tolerance");
-    for (size_t n = 0; n < states_.rows(); ++n)
-        require(finite(states_.row(n), d), ErrorKind::input,
-                fmt::format("simulate: start {} is not finite: {}", n, point(states_.row(n), d)));
-    step_ = options.step > 0 ? options.step : choose_step(context, law_->process, states_, horizon, options);
+    for (size_t n = 0; n < states.rows(); ++n)
+        require(finite(states.row(n), d), ErrorKind::input,
+                fmt::format("simulate: start {} is not finite: {}", n, point(states.row(n), d)));
+    state_.step =
+        options.step > 0 ? options.step : choose_step(context, law_->process, states, horizon, options);
+}
+
+Paths::Paths(const Context& context, const DriftProcess& process, PathsState state,
+             const SimulateOptions& options)
+    : context_(context), law_(std::make_shared<const Law>(process)), options_(options),
+      state_(std::move(state)) {
+    require(state_.states.rows() >= 1 && state_.states.cols() == process.dimension() && state_.step > 0 &&
+                (state_.left == 0 || state_.h > 0),
+            ErrorKind::input, "simulate: the state to go on from does not fit the process");
 }
 
 Paths::~Paths() = default;
@@ -164,47 +177,63 @@ Paths::Paths(Paths&&) noexcept = default;
 
 Paths Paths::copy() const {
     Paths out(context_, options_);
-    out.law_ = law_, out.states_ = states_;
-    out.time_ = time_, out.step_ = step_, out.steps_ = steps_;
+    out.law_ = law_, out.state_ = state_;
     return out;
 }
 
-void Paths::advance(double t) {
-    require(std::isfinite(t) && t >= time_, ErrorKind::usage,
-            fmt::format("simulate: expected a time of at least {}, got {}", time_, t));
-    const double gap = t - time_;
-    if (gap == 0) return;
-    const double wanted = std::ceil(gap / step_ * (1 - 1e-12));
-    require(wanted + steps_ < 4e9, ErrorKind::usage,
-            fmt::format("simulate: {:g} steps are too many, the step is {:g}", wanted, step_));
-    const auto steps = static_cast<std::uint32_t>(std::max(wanted, 1.0));
-    const PathSteps leap{options_.scheme, options_.seed, steps_, steps, gap / steps};
-    if constexpr (built_with_cuda)
-        if (runs_on_device(context_, law_->process)) {
-            advance_paths_on_device(context_, law_->process, leap, time_, states_);
-            steps_ += steps, time_ = t;
-            return;
-        }
-    const double h = leap.h, root = std::sqrt(h);
-    const size_t rows = states_.rows(), d = states_.cols();
+void Paths::advance(double t, const std::function<void()>& between) {
+    PathsState& s = state_;
+    require(std::isfinite(t) && t >= s.time && (s.left == 0 || t >= s.target), ErrorKind::usage,
+            fmt::format("simulate: expected a time of at least {}, got {}", s.left ? s.target : s.time, t));
+    const double paths = static_cast<double>(s.states.rows());
+    const auto together = static_cast<std::uint32_t>(
+        std::clamp((runs_on_device(context_, law_->process) ? device_steps : host_steps) / paths, 1.0, 1e9));
+    while (s.left > 0 || s.time < t) {
+        if (s.left == 0) begin(t);
+        take(std::min(s.left, together));
+        if (s.left == 0) s.time = s.target;
+        if (between) between();
+        if (const int signal = context_.interrupt_signal()) throw Interrupted(signal);
+    }
+}
+
+/// Equal steps to t.
+void Paths::begin(double t) {
+    PathsState& s = state_;
+    const double gap = t - s.time, wanted = std::ceil(gap / s.step * (1 - 1e-12));
+    require(wanted + s.steps < 4e9, ErrorKind::usage,
+            fmt::format("simulate: {:g} steps are too many, the step is {:g}", wanted, s.step));
+    s.left = static_cast<std::uint32_t>(std::max(wanted, 1.0));
+    s.target = t, s.h = gap / s.left;
+}
+
+/// `count` of the steps that are left.
+void Paths::take(std::uint32_t count) {
+    PathsState& s = state_;
+    const PathSteps leap{options_.scheme, options_.seed, s.steps, count, s.h};
+    const double start = s.target - s.left * s.h;
     const auto run = [&](const auto& view) {
+        const size_t rows = s.states.rows(), d = s.states.cols();
         parallel_for(context_.threads(), (rows + tile - 1) / tile, [&](size_t job, size_t) {
             double xi[max_d] = {};
             for (size_t n = job * tile; n < std::min(rows, (job + 1) * tile); ++n) {
-                double* x = states_.row(n);
-                for (std::uint32_t k = 0; k < steps; ++k) {
-                    path_normals(options_.seed, Stream::forward_noise, n, steps_ + k, 0, view.dimension, xi);
+                double* x = s.states.row(n);
+                for (std::uint32_t k = 0; k < count; ++k) {
+                    path_normals(options_.seed, Stream::forward_noise, n, s.steps + k, 0, view.dimension, xi);
                     double before[max_d];
                     std::copy_n(x, d, before);
-                    one_step(view, options_.scheme, law_->process.noise.data(), h, root, xi, x);
-                    if (!finite(x, d)) throw_lost_path(n, d, before, x, time_ + k * h, h);
+                    one_step(view, options_.scheme, law_->process.noise.data(), s.h, std::sqrt(s.h), xi, x);
+                    if (!finite(x, d)) throw_lost_path(n, d, before, x, start + k * s.h, s.h);
                 }
             }
-            if (const int signal = context_.interrupt_signal()) throw Interrupted(signal);
         });
     };
-    std::visit(run, law_->table.view());
-    steps_ += steps, time_ = t;
+    bool done = false;
+    if constexpr (built_with_cuda)
+        if ((done = runs_on_device(context_, law_->process)))
+            advance_paths_on_device(context_, law_->process, leap, start, s.states);
+    if (!done) std::visit(run, law_->table.view());
+    s.steps += count, s.left -= count;
 }
 
 LocalGaussian local_gaussian(const DriftProcess& process, const double* y, double gap, Linearisation kind) {

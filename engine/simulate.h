@@ -4,6 +4,7 @@
 #include "context.h"
 #include "drift.h"
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -22,6 +23,15 @@ struct SimulateOptions {
     std::uint64_t seed = 0;
 };
 
+/// What paths are at one moment, in the middle of an advance() too.
+struct PathsState {
+    Array<double> states;
+    double time = 0, step = 0;
+    std::uint32_t steps = 0;  ///< taken
+    double target = 0, h = 0; ///< where an advance() goes, and by what steps
+    std::uint32_t left = 0;   ///< of its steps; 0: none is under way
+};
+
 /// Paths of dX = f dt + g dW from given starts, all at the same time. On a device when the context has one
 /// and the drift is no callable, with the same bits. Path n draws philox(seed; forward_noise, n, step,
 /// coordinate / 2), so it depends on nothing but its start, the seed and the times that were asked for: not
@@ -35,17 +45,23 @@ class Paths {
     /// the drift is not finite or no step is small enough.
     Paths(const Context& context, const DriftProcess& process, Array<double> start, double horizon,
           const SimulateOptions& options = {});
+    /// Paths that go on from `state` with the bits that those it is of would have had.
+    Paths(const Context& context, const DriftProcess& process, PathsState state,
+          const SimulateOptions& options);
     Paths(Paths&& other) noexcept;
     ~Paths();
     /// The same paths, which go on with the same numbers.
     Paths copy() const;
 
-    /// To time t >= time(), in equal steps of at most step(). Throws Error(numerical) with path, time and
-    /// state when a path leaves the finite numbers.
-    void advance(double t);
-    double time() const { return time_; }
-    double step() const { return step_; }
-    const Array<double>& states() const { return states_; }
+    /// To time t >= time(), in equal steps of at most step(); paths that were restored in the middle of an
+    /// advance() go on to its time first. between() is called after some of the steps, when state() is
+    /// complete. Throws Error(numerical) with path, time and state when a path leaves the finite numbers, and
+    /// Interrupted between two steps.
+    void advance(double t, const std::function<void()>& between = {});
+    double time() const { return state_.time; } ///< where the last advance() ended
+    double step() const { return state_.step; }
+    const Array<double>& states() const { return state_.states; }
+    const PathsState& state() const { return state_; }
 
   private:
     struct Law;
@@ -53,9 +69,9 @@ class Paths {
     Context context_;
     std::shared_ptr<const Law> law_;
     SimulateOptions options_;
-    Array<double> states_;
-    double time_ = 0, step_ = 0;
-    std::uint32_t steps_ = 0;
+    void begin(double t);
+    void take(std::uint32_t count);
+    PathsState state_;
 };
 
 /// Why a process stays on the CPU although the context has a device, one line; else "".

@@ -102,7 +102,6 @@ void advance_paths_on_device(const Context& context, const DriftProcess& process
                 table.view());
             throw_lost_path(first + n, d, before, after, time + k * steps.h, steps.h);
         }
-        if (const int signal = context.interrupt_signal()) throw Interrupted(signal);
     }
 }
 

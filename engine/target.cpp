@@ -44,7 +44,8 @@ const char* name_of(Boundary boundary) {
     return "unknown";
 }
 
-/// Smallest and largest eigenvalue of sum_edges (x_i - x_j)^2 + sum_i outer_i x_i^2, exactly: axes add up,
+/// Smallest and largest eigenvalue of sum_edges (x_i - x_j)^2 + sum_i outer_i x_i^2, exactly (values outside
+/// shift the minimum only): axes add up,
 /// and on one axis they are 2 - 2 cos of the mode's wave number.
 std::pair<double, double> laplacian_range(const Lattice& lattice) {
     double smallest = 0, largest = 0;
@@ -105,6 +106,51 @@ std::vector<std::pair<int, int>> Lattice::edges() const {
     return list;
 }
 
+double Lattice::outside_value(std::size_t axis, int side) const {
+    const std::size_t k = 2 * axis + static_cast<std::size_t>(side);
+    return boundary == Boundary::fixed && k < outside.size() ? outside[k] : 0;
+}
+
+bool Lattice::zero_outside() const { return outside_reach() == 0; }
+
+double Lattice::outside_reach() const {
+    double largest = 0;
+    for (std::size_t axis = 0; axis < shape.size(); ++axis)
+        for (int side : {0, 1}) largest = std::max(largest, std::abs(outside_value(axis, side)));
+    return largest;
+}
+
+void Lattice::check_outside(const std::string& who) const {
+    if (outside.empty()) return;
+    require(boundary == Boundary::fixed, ErrorKind::input,
+            fmt::format("{}: values outside go with a fixed boundary, got {}", who, name_of(boundary)));
+    require(outside.size() == 2 * shape.size(), ErrorKind::input,
+            fmt::format("{}: expected two values outside an axis, {} in all, got {}", who, 2 * shape.size(),
+                        outside.size()));
+    for (const double value : outside)
+        require(std::abs(value) <= 1e6, ErrorKind::input,
+                fmt::format("{}: expected values outside between -1e6 and 1e6, got {}", who, value));
+}
+
+bool Lattice::operator==(const Lattice& other) const {
+    if (shape != other.shape || boundary != other.boundary) return false;
+    for (std::size_t axis = 0; axis < shape.size(); ++axis)
+        for (int side : {0, 1})
+            if (outside_value(axis, side) != other.outside_value(axis, side)) return false;
+    return true;
+}
+
+std::vector<double> Lattice::outer_sums(int power) const {
+    std::vector<double> sum(sites(), 0.0);
+    if (zero_outside()) return sum;
+    const auto value = [&](std::size_t axis, int side) { return std::pow(outside_value(axis, side), power); };
+    for_each_axis(shape, [&](std::size_t site, std::size_t axis, std::size_t coordinate, std::size_t) {
+        if (coordinate == 0) sum[site] += value(axis, 0);
+        if (coordinate + 1 == shape[axis]) sum[site] += value(axis, 1);
+    });
+    return sum;
+}
+
 std::vector<int> Lattice::outer_edges() const {
     std::vector<int> count(sites(), 0);
     if (boundary != Boundary::zero) return count;
@@ -126,6 +172,7 @@ int Lattice::distance(int i, int j) const {
 }
 
 std::string Lattice::describe() const {
+    if (!zero_outside()) return fmt::format("{} fixed [{}]", fmt::join(shape, "x"), fmt::join(outside, ", "));
     return fmt::format("{} {}", fmt::join(shape, "x"), name_of(boundary));
 }
 
@@ -155,6 +202,7 @@ bool Target::can_draw_directly() const {
 
 bool Target::even() const {
     return std::visit(Overloaded{[](const LatticeTarget& t) {
+                                     if (!t.lattice.zero_outside()) return false;
                                      for (std::size_t m = 0; m < t.site.size(); m += 2)
                                          if (t.site[m] != 0) return false;
                                      return true;
@@ -275,13 +323,17 @@ LatticeView EnergyLaw::lattice_view(const LatticeTarget& target) {
     std::vector<std::int32_t> next = forward_;
     for (const auto& [i, j] : edges)
         neighbour_[static_cast<std::size_t>(next[static_cast<std::size_t>(i)]++)] = j;
+    target.lattice.check_outside("energy");
     const auto outer = target.lattice.outer_edges();
     outer_.assign(outer.begin(), outer.end());
+    outer_sum_ = target.lattice.outer_sums(1), outer_square_ = target.lattice.outer_sums(2);
     LatticeView view{d,
                      first_.data(),
                      forward_.data(),
                      neighbour_.data(),
                      outer_.data(),
+                     outer_sum_.data(),
+                     outer_square_.data(),
                      target.coupling,
                      target.site_constant,
                      0,

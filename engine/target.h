@@ -14,25 +14,39 @@
 
 namespace dynkin {
 
-enum class Boundary { periodic, free, zero };
+/// fixed: edges to values outside, Lattice::outside; zero is fixed with none given.
+enum class Boundary { periodic, free, zero, fixed = zero };
 
 /// A rectangular lattice of one to three axes, sites in C order.
 struct Lattice {
     std::vector<std::size_t> shape;
     Boundary boundary = Boundary::free;
+    /// Of a fixed boundary: the values before the first and after the last site of each axis in turn, 2 a
+    /// axis (two axes: above, below, left, right). Empty: zeros.
+    std::vector<double> outside = {};
     std::size_t sites() const;
     /// Nearest-neighbour edges (i < j) in lexicographic order, each once: an axis of two periodic sites has
     /// one edge, an axis of one site none.
     std::vector<std::pair<int, int>> edges() const;
-    /// Number of edges from each site to fixed zeros outside (boundary `zero`; otherwise zeros).
+    /// Number of edges from each site to fixed values outside (otherwise zeros).
     std::vector<int> outer_edges() const;
+    /// The sum over those edges of the values outside to this power.
+    std::vector<double> outer_sums(int power) const;
+    /// The value beyond the lower (side 0) or upper (1) end of an axis; 0 unless fixed to another.
+    double outside_value(std::size_t axis, int side) const;
+    bool zero_outside() const; ///< no fixed value but zeros
+    /// The largest |value| outside.
+    double outside_reach() const;
+    /// Throws Error(input) unless `outside` is empty, or finite, two numbers an axis, with a fixed boundary.
+    void check_outside(const std::string& who) const;
+    bool operator==(const Lattice& other) const; ///< shape, boundary and values outside
     /// Graph distance of two sites (L1, with wrap-around when periodic).
     int distance(int i, int j) const;
-    std::string describe() const; ///< e.g. "8x8 periodic"
+    std::string describe() const; ///< e.g. "8x8 periodic", "8x8 fixed [1, 1, -1, -1]"
 };
 
-/// U = sum_edges (J/2)(x_i - x_j)^2 + sum_i sum_m c_m x_i^m + constant * sites; `ginzburg_landau` is one of
-/// these.
+/// U = sum_edges (J/2)(x_i - x_j)^2 + sum_i sum_m c_m x_i^m + constant * sites, edges to fixed values outside
+/// included; `ginzburg_landau` is one of these.
 struct LatticeTarget {
     Lattice lattice;
     double coupling = 1;      ///< J

@@ -33,17 +33,26 @@ Lattice read_lattice(Reader& reader) {
         if (sites > max_sites / n) reader.fail(shape, "shape", fmt::format("expected at most 2^24 sites"));
         sites *= n;
     }
-    const std::string boundary = reader.text("boundary", {"periodic", "free", "zero"});
+    const std::string boundary = reader.text("boundary", {"periodic", "free", "zero", "fixed"});
     lattice.boundary = boundary == "periodic" ? Boundary::periodic
                        : boundary == "free"   ? Boundary::free
-                                              : Boundary::zero;
+                                              : Boundary::fixed;
+    if (boundary != "fixed") return lattice;
+    const toml::node& values = reader.need("boundary_values");
+    lattice.outside = reader.numbers(values, "boundary_values", 2 * lattice.shape.size());
+    for (const double value : lattice.outside)
+        if (!(std::abs(value) <= 1e6))
+            reader.fail(values, "boundary_values",
+                        fmt::format("expected numbers between -1e6 and 1e6, got {}", value));
     return lattice;
 }
 
 Json lattice_json(const Lattice& lattice, const std::string& kind) {
     const char* names[] = {"periodic", "free", "zero"};
-    return {
+    Json json = {
         {"kind", kind}, {"shape", lattice.shape}, {"boundary", names[static_cast<int>(lattice.boundary)]}};
+    if (!lattice.outside.empty()) json["boundary"] = "fixed", json["boundary_values"] = lattice.outside;
+    return json;
 }
 
 /// A positive number, or a fraction of two as text: "1/17".

@@ -120,7 +120,7 @@ std::vector<LevelPlan> tile_levels(const TileShape& shape) {
 
 int tile_origins(int sites, int side, Boundary boundary) {
     if (boundary == Boundary::periodic) return sites < side ? 0 : sites;
-    const int walls = boundary == Boundary::zero ? 1 : 0;
+    const int walls = boundary == Boundary::fixed ? 1 : 0;
     return std::max(0, std::min(side, sites + 2 * walls - side));
 }
 

@@ -1,4 +1,5 @@
 #include "tile_fit.h"
+#include "../kernels/local.h"
 #include "../kernels/philox.h"
 #include "error.h"
 #include "level_fit.h"
@@ -17,12 +18,12 @@ using std::size_t;
 
 namespace {
 
-/// Where the points of all tiles of a lattice lie: sites, or -1 for the zeros of the wall.
+/// Where the points of all tiles of a lattice lie: sites, or as kernels::next_site() on the wall.
 class Places {
   public:
     Places(const Lattice& lattice, const TileShape& shape) : lattice_(lattice), shape_(shape) {
         std::array<int, 3> from{}, to{1, 1, 1};
-        const int walls = lattice.boundary == Boundary::zero ? 1 : 0;
+        const int walls = lattice.boundary == Boundary::fixed ? 1 : 0;
         for (size_t k = 0; k < lattice.shape.size(); ++k) {
             const int n = static_cast<int>(lattice.shape[k]);
             from[k] = -walls;
@@ -41,6 +42,11 @@ class Places {
     }
 
     size_t size() const { return origins_.size() * symmetries_.size(); }
+    /// The value at a point of the wall.
+    float outside(int site) const {
+        const int k = -1 - site;
+        return static_cast<float>(lattice_.outside_value(static_cast<size_t>(k / 2), k % 2));
+    }
     /// The sites of these points of the tile at one place.
     void sites(size_t place, const std::vector<int>& points, int* out) const {
         const auto& origin = origins_[place / symmetries_.size()];
@@ -53,7 +59,7 @@ class Places {
                           n = static_cast<int>(lattice_.shape[k]);
                 int x = origin[k] + (signs >> k & 1 ? shape_.side() - along : along);
                 if (lattice_.boundary == Boundary::periodic) x %= n;
-                site = x < 0 || x >= n ? -1 : site * n + x;
+                site = kernels::next_site(site, static_cast<int>(k), n, x < n ? x : -2);
             }
             *out++ = site;
         }
@@ -94,8 +100,8 @@ LevelPairs collect(const Context& context, const SampleFile& data, const Places&
                 places.sites((start + k * places.size() / share) % places.size(), plan.training,
                              sites.data());
                 for (size_t s = 0; s < width; ++s)
-                    pairs.values(s, to) =
-                        sites[s] < 0 ? 0 : x[(n - first) * d + static_cast<size_t>(sites[s])];
+                    pairs.values(s, to) = sites[s] < 0 ? places.outside(sites[s])
+                                                       : x[(n - first) * d + static_cast<size_t>(sites[s])];
             }
         }
         if (const int signal = context.interrupt_signal()) throw Interrupted(signal);

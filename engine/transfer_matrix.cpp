@@ -52,10 +52,12 @@ std::pair<double, double> region(const std::vector<double>& c) {
 TransferMatrix::TransferMatrix(const LatticeTarget& target)
     : target_(target), d_(target.lattice.sites()),
       ring_(target.lattice.boundary == Boundary::periodic && d_ > 2),
-      outer_(target.lattice.boundary == Boundary::zero ? 1 : 0) {
+      outer_(target.lattice.boundary == Boundary::fixed ? 1 : 0) {
     require(
         target.lattice.shape.size() == 1, ErrorKind::usage,
         fmt::format("transfer matrix: expected a lattice of one axis, got {}", target.lattice.describe()));
+    target.lattice.check_outside("transfer matrix");
+    for (int side : {0, 1}) outside_[side] = target.lattice.outside_value(0, side);
     const std::string unbounded = unbounded_reason(target);
     require(unbounded.empty(), ErrorKind::input, "transfer matrix: " + unbounded);
     use_sequential_blas(); // its threads would change the order of sums
@@ -75,7 +77,7 @@ double TransferMatrix::potential(double x) const {
 // -----------------------------------------------------------------------------------------------------
 
 /// A first box. Edges pull sites together (J < 0 pushes them apart, at most as -2 |J| x^2 a site does), so no
-/// site leaves the region where the potential is low, or the way from there to the zeros outside.
+/// site leaves the region where the potential is low, or the way from there to the values outside.
 void TransferMatrix::choose_box() {
     const double j = target_.coupling;
     std::vector<double> bound = target_.site;
@@ -88,7 +90,8 @@ void TransferMatrix::choose_box() {
         std::tie(lo_, hi_) = region(bound);
     else // bound by the coupling alone: widened until it is enough
         lo_ = -4 / std::sqrt(std::abs(j)), hi_ = -lo_;
-    if (outer_ > 0) lo_ = std::min(lo_, 0.0), hi_ = std::max(hi_, 0.0);
+    for (const double value : outside_)
+        if (outer_ > 0) lo_ = std::min(lo_, value), hi_ = std::max(hi_, value);
 }
 
 /// h = 1 / (2 sqrt K): a Gaussian of curvature K is integrated to exp(-2 pi^2 4) = 1e-34.
@@ -169,30 +172,52 @@ void TransferMatrix::solve_ring() {
     log_partition_ = std::log(z) + static_cast<double>(d_) * std::log(largest);
 }
 
+/// Messages S^i u from one end on, and the logarithm of what they were divided by.
+double TransferMatrix::pass(double outside, Array<double>& messages, std::vector<double>& scale) const {
+    messages = Array<double>(d_, n_);
+    scale.assign(d_, 1.0);
+    double highest = -INFINITY;
+    for (size_t g = 0; g < n_; ++g) {
+        const double apart = node(g) - outside;
+        messages(0, g) =
+            0.5 * (lowest_ - potential(node(g))) - 0.5 * target_.coupling * outer_ * apart * apart;
+        highest = std::max(highest, messages(0, g));
+    }
+    double log_scale = outside == 0 ? 0 : highest; // far values outside leave nothing above underflow
+    for (size_t g = 0; g < n_; ++g) messages(0, g) = std::exp(messages(0, g) - log_scale);
+    for (size_t i = 1; i < d_; ++i) {
+        multiply(1, messages.row(i - 1), messages.row(i));
+        scale[i] = *std::max_element(messages.row(i), messages.row(i) + n_);
+        for (size_t g = 0; g < n_; ++g) messages(i, g) /= scale[i];
+        log_scale += std::log(scale[i]);
+    }
+    return log_scale;
+}
+
 /// Sums of positive terms, so that messages are right in their tails too, which the modes are not: between
 /// zeros a strongly coupled chain ends where the leading mode is below rounding.
 void TransferMatrix::solve_open() {
-    messages_ = Array<double>(d_, n_);
-    scale_.assign(d_, 1.0);
-    for (size_t g = 0; g < n_; ++g)
-        messages_(0, g) = std::exp(0.5 * (lowest_ - potential(node(g))) -
-                                   0.5 * target_.coupling * outer_ * node(g) * node(g));
-    log_partition_ = 0;
-    for (size_t i = 1; i < d_; ++i) {
-        multiply(1, messages_.row(i - 1), messages_.row(i));
-        scale_[i] = *std::max_element(messages_.row(i), messages_.row(i) + n_);
-        for (size_t g = 0; g < n_; ++g) messages_(i, g) /= scale_[i];
-        log_partition_ += std::log(scale_[i]);
+    log_partition_ = pass(outside_[0], messages_, scale_);
+    back_ = {};
+    if (outside_[0] != outside_[1]) {
+        std::vector<double> scale;
+        log_partition_ = pass(outside_[1], back_, scale);
     }
+    double first_scale = 0; // of the one factor of the first site that is not among those of the later ones
+    if (outside_[0] != 0)
+        for (size_t g = 0; g < n_; ++g) {
+            const double at = 0.5 * (lowest_ - potential(node(g))) + end(0, node(g));
+            first_scale = g == 0 ? at : std::max(first_scale, at);
+        }
     marginal_ = Array<double>(d_, n_);
     for (size_t i = 0; i < d_; ++i) {
         double z = 0;
         for (size_t g = 0; g < n_; ++g) {
-            marginal_(i, g) = messages_(i, g) * messages_(d_ - 1 - i, g);
+            marginal_(i, g) = messages_(i, g) * later()(d_ - 1 - i, g);
             z += marginal_(i, g) * h_;
         }
         for (size_t g = 0; g < n_; ++g) marginal_(i, g) /= z;
-        if (i == 0) log_partition_ += std::log(z);
+        if (i == 0) log_partition_ += std::log(z) + first_scale;
     }
 }
 
@@ -277,7 +302,7 @@ void TransferMatrix::open_pairs(size_t reach, Array<double>& moments) const {
             const size_t j = i + k;
             double sum = 0, z = 0;
             for (size_t g = 0; g < n_; ++g) {
-                const double later = messages_(d_ - 1 - j, g);
+                const double later = this->later()(d_ - 1 - j, g);
                 travelling(i, g) /= scale_[j];
                 sum += travelling(i, g) * node(g) * later;
                 z += messages_(j, g) * later;
@@ -296,6 +321,10 @@ double TransferMatrix::edge_energy() const {
     }
     const std::vector<int> outer = target_.lattice.outer_edges();
     for (size_t i = 0; i < d_; ++i) sum += 0.5 * outer[i] * m(i, i);
+    if (target_.lattice.zero_outside()) return sum;
+    const std::vector<double> mean = means(), value = target_.lattice.outer_sums(1),
+                              square = target_.lattice.outer_sums(2);
+    for (size_t i = 0; i < d_; ++i) sum += 0.5 * square[i] - value[i] * mean[i];
     return sum;
 }
 

@@ -13,8 +13,9 @@ namespace dynkin {
 /// 1972): with V the site potential,
 ///   S(x, y) = exp(-V(x)/2 - (J/2)(x - y)^2 - V(y)/2) = sum_r lambda_r v_r(x) v_r(y),
 /// so that Z = sum_r lambda_r^d on a ring, and <u, S^(d-1) u> on an open chain, u(x) = exp(-V(x)/2), times
-/// exp(-J x^2 / 2) between fixed zeros. Integrals are trapezium sums, whose error is of the order of rounding
-/// when the step is half of the narrowest width 1 / sqrt(K), K = max V'' + 2 |J|, as it is here.
+/// exp(-J (x - b)^2 / 2) at an end beside a fixed value b. Integrals are trapezium sums, whose error is of
+/// the order of rounding when the step is half of the narrowest width 1 / sqrt(K), K = max V'' + 2 |J|, as it
+/// is here.
 ///
 /// A ring is summed over its modes, an open chain by messages S^i u. The box leaves out less than 1e-13 of
 /// every site. Cost for n = 2 sqrt(K) times the box: n^3 (ring) or d n^2 (open), second moments d n^2 or
@@ -32,7 +33,7 @@ class TransferMatrix {
     std::vector<double> means() const;
     /// E[x_i x_j], not centred (d, d).
     Array<double> second_moments() const;
-    /// E of the sum over edges of (x_i - x_j)^2 / 2, those to zeros outside included: -d log Z / dJ.
+    /// E of the sum over edges of (x_i - x_j)^2 / 2, those to fixed values outside included: -d log Z / dJ.
     double edge_energy() const;
     /// E[U].
     double energy_mean() const;
@@ -55,6 +56,13 @@ class TransferMatrix {
     void solve_ring();
     void solve_open();
     void multiply(std::size_t rows, const double* in, double* out) const;
+    double pass(double outside, Array<double>& messages, std::vector<double>& scale) const;
+    const Array<double>& later() const { return back_.size() > 0 ? back_ : messages_; }
+    /// -J (x - b)^2 / 2 at an end, 0 if free.
+    double end(int side, double x) const {
+        const double apart = x - outside_[side];
+        return -0.5 * target_.coupling * outer_ * apart * apart;
+    }
     double site_average(std::size_t i, const std::vector<double>& f) const;
     Array<double> pair_moments(std::size_t reach) const;
     void ring_pairs(std::size_t reach, Array<double>& moments) const;
@@ -69,7 +77,8 @@ class TransferMatrix {
     LatticeTarget target_;
     std::size_t d_;
     bool ring_;
-    double outer_; ///< edges from each end to a zero outside: 1 or 0
+    double outer_;           ///< edges from each end to a fixed value outside: 1 or 0
+    double outside_[2] = {}; ///< that before the first, and after the last site
 
     // Nodes lo + g h, g < n, and what stands on them.
     double lo_ = 0, hi_ = 0, h_ = 0;
@@ -78,7 +87,8 @@ class TransferMatrix {
     Array<double> matrix_;       ///< S h
     std::vector<double> lambda_; ///< ring: in units of the largest, down to 1e-17
     Array<double> vectors_;      ///< ring: v_r (rank, n)
-    Array<double> messages_;     ///< open: S^i u over its maximum (d, n)
+    Array<double> messages_;     ///< open: S^i u over its maximum (d, n), from the first site on
+    Array<double> back_;         ///< the same from the last site on; empty where the ends are alike
     std::vector<double> scale_;  ///< open: maximum of S times the message before
     Array<double> marginal_;     ///< density of x_i (d, n), on a ring (1, n)
     double log_partition_ = 0;

@@ -64,16 +64,25 @@ void TransferMatrix::tabulate() {
     ring_ ? tabulate_ring() : tabulate_open();
 }
 
-/// Row `gap` is exp(-V/2) S^gap u; the last one, times u's part of exp(-V/2) u, is the density of x_0.
+/// Row `gap` is exp(-V/2) S^gap u; the last one, times the end's part of exp(-V/2) u, is the density of x_0.
+/// Both ends in units of their largest value where that could be below underflow.
 void TransferMatrix::tabulate_open() {
-    const auto outer = [&](size_t p) {
-        return std::exp(-0.5 * target_.coupling * outer_ * point(p) * point(p));
+    const auto close = [&](int side, const double* from, double* to) {
+        double highest = 0;
+        if (outside_[side] != 0) {
+            highest = -INFINITY;
+            for (size_t p = 0; p < points_; ++p)
+                if (from[p] > 0) highest = std::max(highest, std::log(from[p]) + end(side, point(p)));
+        }
+        for (size_t p = 0; p < points_; ++p)
+            to[p] = highest == 0 ? from[p] * std::exp(end(side, point(p)))
+                                 : std::exp(std::log(from[p]) + end(side, point(p)) - highest);
     };
-    const Array<double> later = extended(messages_);
+    const Array<double> after = extended(later());
     table_ = Array<double>(d_, stride_);
-    for (size_t p = 0; p < points_; ++p) table_(0, p) = weight_[p] * outer(p);
-    std::copy_n(later.data(), (d_ - 1) * stride_, table_.row(1));
-    for (size_t p = 0; p < points_; ++p) first_[p] = table_(d_ - 1, p) * outer(p);
+    close(1, weight_.data(), table_.row(0));
+    std::copy_n(after.data(), (d_ - 1) * stride_, table_.row(1));
+    close(0, table_.row(d_ - 1), first_.data());
 }
 
 /// Rows exp(-V/2) S v_r.

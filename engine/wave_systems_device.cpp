@@ -31,33 +31,31 @@ kernels::MomentGroup all_products(const WaveBasis& basis) {
 
 } // namespace
 
-Array<double> wave_moments_on_device(const Context& context, const WaveBasis& basis, size_t rows,
-                                     const WaveSource& read) {
+void wave_moments_on_device(const Context& context, const WaveBasis& basis, const SampleSource& source,
+                            const MomentOptions& options, MomentSums& sums) {
     const kernels::MomentGroup group = all_products(basis);
     const int width = basis.width(), functions = 1 + basis.dimension * (width - 1);
     const auto evaluate = [&](DeviceStream stream, const cuda::MomentBatch& batch, const double* u,
                               double* table) {
         cuda::wave_functions(stream, {batch, basis.periodic, basis.dimension, width, functions, u, table});
     };
-    MomentSums sums;
-    sums.train.assign(group.size(), 0), sums.test.assign(group.size(), 0);
-    MomentOptions options;
-    options.after_batch = [&](const MomentSums&) {
+    MomentOptions in_batches = options;
+    in_batches.after_batch = [&](const MomentSums& at) {
+        if (options.after_batch) options.after_batch(at);
         if (const int signal = context.interrupt_signal()) throw Interrupted(signal);
     };
     sum_products_on_device<double>(context,
                                    {std::span<const kernels::MomentGroup>(&group, 1),
                                     static_cast<size_t>(basis.dimension), functions, evaluate},
-                                   {rows, read}, options, sums);
-    const std::vector<double> means = moment_averages(sums, Subset::all);
-    Array<double> out(group.weights.size() * group.rows.size(), group.cols.size());
-    std::copy(means.begin(), means.end(), out.begin());
-    return out;
+                                   source, in_batches, sums);
 }
 
-std::vector<SolveStatus> WaveSystem::solve_on_device(const Context& context, const Array<double>& moments,
-                                                     std::span<const double> times, double ridge,
-                                                     Array<double>& coefficients) const {
+void WaveSystem::solve_on_device(const Context& context, const Array<double>& moments,
+                                 std::span<const double> all_times, double ridge,
+                                 std::vector<SolveStatus>& status, Array<double>& coefficients) const {
+    const size_t done = status.size();
+    const std::span<const double> times = all_times.subspan(done);
+    if (times.empty()) return;
     DeviceState& device = context.device_state();
     const auto there = [&]<class U>(const std::vector<U>& host) {
         return to_device<U>(device, host, "the systems of waves");
@@ -88,7 +86,10 @@ std::vector<SolveStatus> WaveSystem::solve_on_device(const Context& context, con
         }
         return b;
     };
-    return solve_in_batches(context, scaling(), times, ridge, matrices, sides, coefficients);
+    Array<double> found(times.size(), basis_.size());
+    const auto rest = solve_in_batches(context, scaling(), times, ridge, matrices, sides, found);
+    status.insert(status.end(), rest.begin(), rest.end());
+    std::copy(found.begin(), found.end(), coefficients.row(done));
 }
 
 } // namespace dynkin

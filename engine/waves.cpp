@@ -50,6 +50,35 @@ void add_products(bool periodic, size_t dimension, size_t width, size_t count, c
                 1, sums, w);
 }
 
+/// wave_moments() on the CPU. Parts of fixed rows, added in order: the threads do not show in the sums.
+void sum_waves(const Context& context, const WaveBasis& basis, const SampleSource& source,
+               const MomentOptions& options, MomentSums& total) {
+    const size_t d = static_cast<size_t>(basis.dimension), width = static_cast<size_t>(basis.width()),
+                 columns = total.train.size() / width, rows = source.rows;
+    const size_t threads = static_cast<size_t>(context.threads()), part = 16 * kRows;
+    Array<double> sums(threads, columns * width), left(threads, kRows * columns),
+        right(threads, kRows * width), u(threads, part * d);
+    Progress progress(context, "moments", rows);
+    progress.set(total.next_row);
+    while (total.next_row < rows) {
+        const size_t first = total.next_row, parts = std::min(threads, (rows - first + part - 1) / part);
+        parallel_for(context.threads(), parts, [&](size_t p, size_t) {
+            const size_t at = first + p * part, count = std::min(part, rows - at);
+            source.read(at, count, u.row(p));
+            std::fill_n(sums.row(p), sums.cols(), 0.0);
+            for (size_t n = 0; n < count; n += kRows)
+                add_products(basis.periodic, d, width, std::min(kRows, count - n), u.row(p) + n * d,
+                             left.row(p), right.row(p), sums.row(p));
+        });
+        for (size_t p = 0; p < parts; ++p)
+            for (size_t k = 0; k < total.train.size(); ++k) total.train[k] += sums(p, k);
+        total.next_row = total.train_rows = std::min(rows, first + parts * part);
+        progress.set(total.next_row);
+        if (options.after_batch) options.after_batch(total);
+        if (progress.interrupted()) progress.throw_interrupted();
+    }
+}
+
 } // namespace
 
 std::vector<int> WaveBlock::indices() const {
@@ -85,38 +114,26 @@ WaveBasis make_wave_basis(bool periodic, int dimension, int radius) {
     }
 }
 
-Array<double> wave_moments(const Context& context, const WaveBasis& basis, size_t rows,
-                           const WaveSource& read) {
+Array<double> wave_moments(const Context& context, const WaveBasis& basis, const SampleSource& source,
+                           const MomentOptions& options, MomentSums& sums) {
     const size_t d = static_cast<size_t>(basis.dimension), width = static_cast<size_t>(basis.width());
     size_t columns = 1;
     for (size_t j = 0; j + 1 < d; ++j) columns *= width;
     require(
         columns * width <= kMostMoments, ErrorKind::usage,
         fmt::format("waves: {} moments are too many, expected at most {}", columns * width, kMostMoments));
+    if (sums.train.empty()) sums.train.assign(columns * width, 0), sums.test.assign(columns * width, 0);
+    require(sums.train.size() == columns * width, ErrorKind::usage,
+            "waves: the sums belong to another basis");
+    bool done = false;
     if constexpr (built_with_cuda)
-        if (context.device() == Device::cuda) return wave_moments_on_device(context, basis, rows, read);
-    // Parts of fixed rows, added in order: the threads do not show in the sums.
-    const size_t threads = static_cast<size_t>(context.threads()), part = 16 * kRows;
-    Array<double> total(columns, width), sums(threads, columns * width), left(threads, kRows * columns),
-        right(threads, kRows * width), u(threads, part * d);
-    Progress progress(context, "moments", rows);
-    for (size_t first = 0; first < rows; first += threads * part) {
-        if (progress.interrupted()) progress.throw_interrupted();
-        const size_t parts = std::min(threads, (rows - first + part - 1) / part);
-        parallel_for(context.threads(), parts, [&](size_t p, size_t) {
-            const size_t at = first + p * part, count = std::min(part, rows - at);
-            read(at, count, u.row(p));
-            std::fill_n(sums.row(p), sums.cols(), 0.0);
-            for (size_t n = 0; n < count; n += kRows)
-                add_products(basis.periodic, d, width, std::min(kRows, count - n), u.row(p) + n * d,
-                             left.row(p), right.row(p), sums.row(p));
-        });
-        for (size_t p = 0; p < parts; ++p)
-            for (size_t k = 0; k < total.size(); ++k) total[k] += sums(p, k);
-        progress.set(std::min(rows, first + parts * part));
-    }
-    for (double& m : total) m /= static_cast<double>(rows);
-    return total;
+        if ((done = context.device() == Device::cuda))
+            wave_moments_on_device(context, basis, source, options, sums);
+    if (!done) sum_waves(context, basis, source, options, sums);
+    const std::vector<double> means = moment_averages(sums, Subset::all);
+    Array<double> out(columns, width);
+    std::copy(means.begin(), means.end(), out.begin());
+    return out;
 }
 
 WaveSystem::WaveSystem(const WaveBasis& basis) : basis_(basis), width_(static_cast<size_t>(basis.width())) {
@@ -204,29 +221,36 @@ void WaveSystem::assemble(const Array<double>& noised, Array<double>& a, std::ve
         fill<3>(noised, a);
 }
 
-std::vector<SolveStatus> WaveSystem::solve(const Context& context, const Array<double>& moments,
-                                           std::span<const double> times, double ridge,
-                                           Array<double>& coefficients) const {
+void WaveSystem::solve(const Context& context, const Array<double>& moments, std::span<const double> times,
+                       double ridge, std::vector<SolveStatus>& status, Array<double>& coefficients,
+                       const std::function<void()>& between) const {
     if constexpr (built_with_cuda)
-        if (context.device() == Device::cuda)
-            return solve_on_device(context, moments, times, ridge, coefficients);
+        if (context.device() == Device::cuda) {
+            solve_on_device(context, moments, times, ridge, status, coefficients);
+            if (between) between();
+            return;
+        }
     const std::vector<double> lambda = scaling();
-    std::vector<SolveStatus> status(times.size());
     const size_t threads = std::min(static_cast<size_t>(context.threads()), times.size());
     std::vector<Array<double>> matrices(threads);
     Progress progress(context, "solve", times.size());
-    parallel_for(static_cast<int>(threads), times.size(), [&](size_t m, size_t thread) {
-        if (context.interrupt_signal()) return;
-        Array<double>& a = matrices[thread];
-        if (a.size() == 0) a = Array<double>(basis_.size(), basis_.size());
-        std::vector<double> b, c;
-        assemble(noised(moments, times[m]), a, b);
-        status[m] = solve_score_system(a, b, lambda, ridge, c);
-        if (status[m].solved) std::copy(c.begin(), c.end(), coefficients.row(m));
-        if (thread == 0) progress.set(m + 1);
-    });
-    if (progress.interrupted()) progress.throw_interrupted();
-    return status;
+    progress.set(status.size());
+    while (status.size() < times.size()) {
+        const size_t first = status.size(), count = std::min(threads, times.size() - first);
+        std::vector<SolveStatus> found(count);
+        parallel_for(static_cast<int>(threads), count, [&](size_t job, size_t) {
+            Array<double>& a = matrices[job];
+            if (a.size() == 0) a = Array<double>(basis_.size(), basis_.size());
+            std::vector<double> b, c;
+            assemble(noised(moments, times[first + job]), a, b);
+            found[job] = solve_score_system(a, b, lambda, ridge, c);
+            if (found[job].solved) std::copy(c.begin(), c.end(), coefficients.row(first + job));
+        });
+        status.insert(status.end(), found.begin(), found.end());
+        progress.set(status.size());
+        if (between) between();
+        if (progress.interrupted()) progress.throw_interrupted();
+    }
 }
 
 } // namespace dynkin

@@ -5,6 +5,7 @@
 #include "array.h"
 #include "context.h"
 #include "model.h"
+#include "moments.h"
 #include "progress.h"
 #include "sampler.h"
 #include "solve.h"
@@ -31,12 +32,12 @@ WaveBasis make_wave_basis(bool periodic, int dimension, int radius);
 
 /// E[prod_j f_{n_j}(u_j)] for n_j below 2 radius + 1 (torus: 4 radius + 1), row-major: every product of two
 /// functions of the basis is a sum of these. `read` fills rows of u. Cost: 2 N n^d flops in matrix products;
-/// on the context's device, with sums in the order of moments_device.h.
-using WaveSource = std::function<void(std::size_t first, std::size_t count, double* u)>;
-Array<double> wave_moments(const Context& context, const WaveBasis& basis, std::size_t rows,
-                           const WaveSource& read);
-Array<double> wave_moments_on_device(const Context& context, const WaveBasis& basis, std::size_t rows,
-                                     const WaveSource& read);
+/// on the context's device, with sums in the order of moments_device.h. As accumulate_moments() it goes on
+/// with `sums`, and calls options.after_batch; on the CPU all rows are of sums.train.
+Array<double> wave_moments(const Context& context, const WaveBasis& basis, const SampleSource& source,
+                           const MomentOptions& options, MomentSums& sums);
+void wave_moments_on_device(const Context& context, const WaveBasis& basis, const SampleSource& source,
+                            const MomentOptions& options, MomentSums& sums);
 
 /// A(t) c = b(t) from the moments (docs/method.md, section 11.1).
 class WaveSystem {
@@ -53,17 +54,17 @@ class WaveSystem {
     /// Lower triangle of A and b from moments at one time.
     void assemble(const Array<double>& noised, Array<double>& a, std::vector<double>& b) const;
     std::vector<double> right_side(const Array<double>& noised) const; ///< b
-    /// Solves A(t) c = b(t) at each of the times, on the context's device: coefficients.row(m) where
-    /// status[m].solved. The same matrices on both, to the last bit. Reports progress as "solve"; throws
-    /// Interrupted.
-    std::vector<SolveStatus> solve(const Context& context, const Array<double>& moments,
-                                   std::span<const double> times, double ridge,
-                                   Array<double>& coefficients) const;
+    /// Solves A(t) c = b(t) at each of the times but those that `status` has already, on the context's
+    /// device: coefficients.row(m) where status[m].solved. The same matrices on both, to the last bit.
+    /// between() is called after some of them; status and coefficients are complete then. Reports progress as
+    /// "solve"; throws Interrupted.
+    void solve(const Context& context, const Array<double>& moments, std::span<const double> times,
+               double ridge, std::vector<SolveStatus>& status, Array<double>& coefficients,
+               const std::function<void()>& between = {}) const;
 
   private:
-    std::vector<SolveStatus> solve_on_device(const Context& context, const Array<double>& moments,
-                                             std::span<const double> times, double ridge,
-                                             Array<double>& coefficients) const;
+    void solve_on_device(const Context& context, const Array<double>& moments, std::span<const double> times,
+                         double ridge, std::vector<SolveStatus>& status, Array<double>& coefficients) const;
     kernels::WaveProduct product(int a, int b) const;
     template <int DIMENSION> void fill(const Array<double>& noised, Array<double>& a) const;
 

@@ -3,6 +3,7 @@
 #include "conditional.h"
 #include "moments.h"
 #include "prior.h"
+#include "prior_table.h"
 #include "score.h"
 #include "step.h"
 #include "table.h"
@@ -38,6 +39,18 @@ const TableKernels& table_kernels(Isa isa) {
 #endif
     (void)isa;
     return table_kernels_baseline();
+}
+
+const PriorTableKernels& prior_table_kernels_baseline();
+const PriorTableKernels& prior_table_kernels_avx2();
+const PriorTableKernels& prior_table_kernels_avx512();
+const PriorTableKernels& prior_table_kernels(Isa isa) {
+#if defined(__x86_64__)
+    if (isa == Isa::avx512) return prior_table_kernels_avx512();
+    if (isa == Isa::avx2) return prior_table_kernels_avx2();
+#endif
+    (void)isa;
+    return prior_table_kernels_baseline();
 }
 
 template <class T> std::size_t moment_scratch(const MomentGroup& group) {

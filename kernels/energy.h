@@ -13,12 +13,15 @@ namespace dynkin {
 /// Highest power of a site potential; coefficients above the degree in use are zero.
 inline constexpr int max_site_degree = 12;
 
-/// U = sum_edges (J/2)(x_i - x_j)^2 + sum_i [(J/2) outer_i x_i^2 + V(x_i)], V(x) = sum_m c_m x^m + constant.
-/// Neighbours of i stand at neighbour[first[i] .. first[i+1]), those with j > i from forward[i] on.
+/// U = sum_edges (J/2)(x_i - x_j)^2 + sum_i [(J/2) sum_b (x_i - b)^2 + V(x_i)], b the fixed values outside
+/// that i has edges to, V(x) = sum_m c_m x^m + constant. Neighbours of i stand at neighbour[first[i] ..
+/// first[i+1]), those with j > i from forward[i] on.
 struct LatticeView {
     std::size_t dimension;
     const std::int32_t *first, *forward, *neighbour;
-    const double* outer; ///< edges from i to fixed zeros
+    const double* outer;        ///< edges from i to fixed values outside
+    const double* outer_sum;    ///< sum of these values
+    const double* outer_square; ///< and of their squares
     double coupling, constant;
     int degree;
     double site[max_site_degree]; ///< c_1, c_2, ...
@@ -72,20 +75,24 @@ template <int Degree> DYNKIN_HD double site_gradient(const double* c, double x) 
     for (int m = Degree - 1; m > 0; --m) v = v * x + m * c[m - 1];
     return v;
 }
-/// (J/2)(x - y)^2; y = 0 for an edge to the outside.
+/// (J/2)(x - y)^2.
 DYNKIN_HD double edge_energy(double coupling, double x, double y) {
     const double difference = x - y;
     return 0.5 * coupling * difference * difference;
 }
+/// sum_b (J/2)(x - b)^2 over a site's edges to the outside. Values of zero leave the bits of links (J/2) x^2.
+DYNKIN_HD double outer_energy(double coupling, double links, double sum, double square, double x) {
+    return links * edge_energy(coupling, x, 0.0) + coupling * (0.5 * square - sum * x);
+}
 /// The edges of site i to later sites and to the outside, J = 1; x(j): the value of site j.
 template <class X> DYNKIN_HD double edge_term(const LatticeView& law, std::size_t i, const X& x) {
     const double own = x(i);
-    double sum = law.outer[i] * edge_energy(1, own, 0);
+    double sum = outer_energy(1, law.outer[i], law.outer_sum[i], law.outer_square[i], own);
     for (std::int32_t n = law.forward[i]; n < law.first[i + 1]; ++n)
         sum += edge_energy(1, own, x(static_cast<std::size_t>(law.neighbour[n])));
     return sum;
 }
-/// Derivative of all edges of a site: J (links x - sum of neighbours), links counting those to the outside.
+/// Derivative of all edges of a site: J (links x - sum of neighbours), those outside counted in both.
 DYNKIN_HD double edge_gradient(double coupling, double links, double x, double neighbour_sum) {
     return coupling * (links * x - neighbour_sum);
 }

@@ -25,12 +25,12 @@ inline std::size_t scratch_per_lane(const EnergyView& law) {
 template <int W, int Degree, int Neighbours>
 inline void lattice_gradient_site(const LatticeView& law, std::size_t i, const double* x, double* g) {
     const std::int32_t* list = law.neighbour + law.first[i];
-    const double links = Neighbours + law.outer[i];
+    const double links = Neighbours + law.outer[i], outside = law.outer_sum[i];
     const double* own = x + i * W;
     double* out = g + i * W;
 #pragma omp simd
     for (int lane = 0; lane < W; ++lane) {
-        double sum = 0;
+        double sum = outside;
         for (int n = 0; n < Neighbours; ++n)
             sum += x[static_cast<std::size_t>(list[n]) * W + static_cast<std::size_t>(lane)];
         out[lane] =
@@ -71,12 +71,12 @@ template <int W, int Degree> inline void lattice_energy(const LatticeView& law, 
     StrandSum<W> sum(law.dimension);
     for (std::size_t i = 0; i < law.dimension; ++i) {
         const double* own = x + i * W;
-        const double outer = law.outer[i];
+        const double outer = law.outer[i], outer_sum = law.outer_sum[i], outer_square = law.outer_square[i];
         double term[W];
 #pragma omp simd
         for (int lane = 0; lane < W; ++lane)
             term[lane] = site_energy<Degree>(law.site, own[lane]) + law.constant +
-                         outer * edge_energy(law.coupling, own[lane], 0.0);
+                         outer_energy(law.coupling, outer, outer_sum, outer_square, own[lane]);
         for (std::int32_t n = law.forward[i]; n < law.first[i + 1]; ++n) {
             const double* other = x + static_cast<std::size_t>(law.neighbour[n]) * W;
 #pragma omp simd

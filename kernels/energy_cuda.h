@@ -30,7 +30,8 @@ __device__ inline double term(const LatticeView& law, std::size_t i, const doubl
     const double own = x[i];
     const double site =
         law.degree <= 4 ? site_energy<4>(law.site, own) : site_energy<max_site_degree>(law.site, own);
-    double u = site + law.constant + law.outer[i] * edge_energy(law.coupling, own, 0.0);
+    double u = site + law.constant +
+               outer_energy(law.coupling, law.outer[i], law.outer_sum[i], law.outer_square[i], own);
     for (std::int32_t n = law.forward[i]; n < law.first[i + 1]; ++n)
         u += edge_energy(law.coupling, own, x[law.neighbour[n]]);
     return u;
@@ -38,7 +39,7 @@ __device__ inline double term(const LatticeView& law, std::size_t i, const doubl
 __device__ inline double slope(const LatticeView& law, std::size_t i, const double* x) {
     const double own = x[i];
     const std::int32_t from = law.first[i], to = law.first[i + 1];
-    double sum = 0;
+    double sum = law.outer_sum[i];
     for (std::int32_t n = from; n < to; ++n) sum += x[law.neighbour[n]];
     const double site =
         law.degree <= 4 ? site_gradient<4>(law.site, own) : site_gradient<max_site_degree>(law.site, own);

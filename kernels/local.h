@@ -18,7 +18,7 @@ constexpr int kLocalProduct = 8; ///< so many densities are multiplied before th
 struct TileRow {
     int first = 0, count = 0;
 };
-/// Of n sites; walls: 1 for a zero boundary, whose zeros are at -1 and n. Periodic: origins 0 .. n - 1,
+/// Of n sites; walls: 1 for a fixed boundary, whose values are at -1 and n. Periodic: origins 0 .. n - 1,
 /// otherwise those between the walls.
 DYNKIN_HD TileRow tiles_along(int sites, int side, bool periodic, int walls, int origin) {
     if (periodic) return {origin, sites / side};
@@ -28,10 +28,16 @@ DYNKIN_HD TileRow tiles_along(int sites, int side, bool periodic, int walls, int
 DYNKIN_HD int tile_origin(std::uint32_t word, int origins) {
     return static_cast<int>(static_cast<std::uint64_t>(word) * static_cast<std::uint64_t>(origins) >> 32);
 }
-/// The coordinate of a point less than 2 n from 0, -1 outside.
+/// The coordinate of a point at -1 <= at < 2 n; outside -1 below and -2 above.
 DYNKIN_HD int site_along(int sites, bool periodic, int at) {
     if (periodic) return at < sites ? at : at - sites;
-    return at < sites ? at : -1;
+    return at < sites ? at : -2;
+}
+/// The site of a point from that of the axes before and its coordinate on this one. Outside: -1 - k, k its
+/// place among the values outside (Lattice::outside), of the first axis whose end it is beyond.
+DYNKIN_HD int next_site(int site, int axis, int sites, int along) {
+    if (site < 0) return site;
+    return along < 0 ? along - 2 * axis : site * sites + along;
 }
 
 /// sum_m c_m x^m, m >= 1, by Horner's rule from 0: one step, from the highest power on.

@@ -50,7 +50,7 @@ struct Tiles {
             count *= row[k].count;
         }
     }
-    /// The site of a point of tile t, -1 outside the lattice.
+    /// The site of a point of tile t, outside the lattice as next_site().
     __device__ int site(const LocalView& v, int t, int point) const {
         int at[3] = {0, 0, 0}, tile[3];
         tile[2] = t % row[2].count, t /= row[2].count;
@@ -63,7 +63,7 @@ struct Tiles {
         for (int k = 0; k < 3; ++k) {
             if (k >= v.axes) continue;
             const int along = site_along(v.sites[k], v.periodic, row[k].first + tile[k] * v.side + at[k]);
-            site = site < 0 || along < 0 ? -1 : site * v.sites[k] + along;
+            site = next_site(site, k, v.sites[k], along);
         }
         return site;
     }
@@ -121,7 +121,7 @@ __device__ bool redraw(const LocalView& v, const Tiles& tiles, int t, std::uint6
     for (int q = 0; q < v.points; ++q) {
         const int site = tiles.site(v, t, q);
         now[static_cast<unsigned>(q) * stride] = next[static_cast<unsigned>(q) * stride] =
-            site < 0 ? 0.0f : x[static_cast<std::size_t>(site) * kScoreTile];
+            site < 0 ? v.frame[-1 - site] : x[static_cast<std::size_t>(site) * kScoreTile];
     }
     const LogDensities log_q =
         draw_interior(v, seed, chain, step, static_cast<std::uint32_t>(t * v.points), now, next, stride);
@@ -150,7 +150,7 @@ __device__ bool heat(const LocalView& v, const LocalVisit& visit, std::uint64_t 
     const float now = *at, trial = draw(bath.table, given, words);
     const double before = static_cast<double>(density(bath.table, given, now)),
                  after = static_cast<double>(density(bath.table, given, trial)) * uniform(words.v[3]);
-    double sum = 0;
+    double sum = bath.outside;
     for (int s = 0; s < v.slots; ++s)
         if (neighbours[s] >= 0) sum += static_cast<double>(x[neighbours[s] * kScoreTile]);
     const double a = static_cast<double>(now), b = static_cast<double>(trial);

@@ -18,10 +18,11 @@ struct LocalLevel {
     const int *target, *neighbours; ///< [target], [target][slot]: points
     int targets, slots;
 };
-/// Sites of one number of edges.
+/// Sites of one number of edges and one sum of values outside.
 struct LocalBath {
     TableView table;
     double half; ///< J n / 2
+    double outside;
 };
 struct LocalVisit {
     int bath, site;
@@ -44,7 +45,8 @@ struct LocalView {
     LocalSweep all, walls; ///< walls: sites that no tile reaches
 
     int side;                  ///< of tiles; 0: none
-    int axes, points, outside; ///< outside: 1 for a zero boundary
+    int axes, points, outside; ///< outside: 1 for a fixed boundary
+    const float* frame;        ///< its values, two an axis
     bool periodic;
     int sites[3], origins[3]; ///< along the axes; 1 beyond
     const LocalLevel* levels;

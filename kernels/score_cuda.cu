@@ -1,4 +1,5 @@
 // score_cuda.cu - the kernels of score_cuda.h: a block has one site and some particles of a chunk.
+#include "circle.h"
 #include "cuda_libraries.h"
 #include "gpu.h"
 #include "score_cuda.h"
@@ -32,6 +33,7 @@ template <class T, class Next> __device__ __forceinline__ void
 fitted_functions(const ScoreFunctions<T>& f, int count, T z, const Next& next) {
     constexpr int pieces = kPieces<T>, degree = kPieceDegree<T>;
     const T scale = static_cast<T>(pieces) / (f.hi - f.lo);
+    if (kernels::on_circle(f)) z = kernels::folded(z, true);
     const T clipped = z < f.lo ? f.lo : (z > f.hi ? f.hi : z), u = (clipped - f.lo) * scale;
     const T last = static_cast<T>(pieces) - static_cast<T>(0.5);
     const int piece = static_cast<int>(u > T{0} ? (u < last ? u : last) : T{0}); // 0 for NaN
@@ -132,14 +134,14 @@ add_rows(const RowTile<T, W>& tile, int count, const T* phi, Own<T, G> (&factor)
     }
 }
 
-/// v'(z) g - decay within the box, 0 outside it.
+/// v'(z) g - decay within the box, 0 outside it; a circle has no outside.
 template <class T>
 __device__ __forceinline__ T laplacian_part(const ScoreFunctions<T>& f, T z, T g, T decay) {
     T dv = f.potential_slope[kernels::kPotentialTerms - 1];
 #pragma unroll
     for (int k = kernels::kPotentialTerms - 2; k >= 0; --k) dv = std::fma(dv, z, f.potential_slope[k]);
     const T part = dv * g - decay;
-    return !f.hermite && (z < f.lo || z > f.hi) ? T{0} : part;
+    return !f.hermite && !kernels::on_circle(f) && (z < f.lo || z > f.hi) ? T{0} : part;
 }
 
 template <class T, int G> __device__ __forceinline__ void

@@ -1,4 +1,5 @@
 // score_simd.cpp - the host loops of score.h for one SIMD level.
+#include "circle.h"
 #include "functions_simd.h"
 #include <algorithm>
 #include <type_traits>
@@ -119,7 +120,7 @@ template <int DEGREE, class T> void finish_site(const ScorePlan<T>& plan, const 
             decay += f.lambda[a] * load(own_phi + a * kScoreTile + particle) * factor[a];
         const Vector<T> z = load(x + site * kScoreTile + particle);
         Vector<T> part = potential_slope(f, z) * g - decay;
-        if (!f.hermite) {
+        if (!f.hermite && !on_circle(f)) {
             part = z < broadcast(f.lo) ? Vector<T>{} : part;
             part = z > broadcast(f.hi) ? Vector<T>{} : part;
         }
@@ -136,7 +137,13 @@ template <class T> void gradient(const ScorePlan<T>& plan, const ScoreCoefficien
     T* dense = slope + sites * n * kScoreTile;
     for (int i = 0; i < sites; ++i) {
         const auto& f = plan.families[static_cast<std::size_t>(plan.family_of[static_cast<std::size_t>(i)])];
-        evaluate_functions(f, n, x + i * kScoreTile, phi + i * n * kScoreTile, slope + i * n * kScoreTile);
+        const T* at = x + i * kScoreTile;
+        T wound[kScoreTile];
+        if (on_circle(f)) {
+            for (int p = 0; p < kScoreTile; ++p) wound[p] = folded(at[p], true);
+            at = wound;
+        }
+        evaluate_functions(f, n, at, phi + i * n * kScoreTile, slope + i * n * kScoreTile);
     }
     for (std::size_t k = 0; k < layout.dense.size(); ++k)
         dense_product(c.dense.data() + k * layout.dense_ld * layout.dense_ld, layout.dense_ld, sites,

@@ -1,4 +1,5 @@
 // step_cuda.cu - the kernels of step_cuda.h: a thread has one particle, and one site, four, or all of them.
+#include "circle.h"
 #include "elementary.h"
 #include "gpu.h"
 #include "philox.h"
@@ -114,8 +115,10 @@ __global__ void __launch_bounds__(block_threads)
     const int site = static_cast<int>(blockIdx.y);
     const StepSite& s = shape.of_site[site];
     constexpr size_t tile = kernels::kScoreTile;
+    const float at = z[place(shape, site, p)];
     x[(p / tile * static_cast<size_t>(shape.sites) + static_cast<size_t>(site)) * tile + p % tile] =
-        static_cast<float>(s.mean + s.scale * static_cast<double>(z[place(shape, site, p)]));
+        static_cast<float>(s.mean +
+                           s.scale * static_cast<double>(shape.circle ? kernels::folded(at, true) : at));
 }
 
 __device__ __forceinline__ bool within_reach(const StepSite& s, double z) {
@@ -182,7 +185,7 @@ void start(DeviceStream stream, const StepShape& shape, const StepRandom& random
 void reference_step(DeviceStream stream, const StepShape& shape, const StepRandom& random,
                     const StepTransition& transition, size_t particles, float* z) {
     if (particles == 0) return;
-    gpu::launch(shape.fitted ? reference_kernel<true> : reference_kernel<false>,
+    gpu::launch(shape.fitted && !shape.circle ? reference_kernel<true> : reference_kernel<false>,
                 blocks(particles, (shape.sites + 3) / 4), block_threads, 0, stream, shape, random, transition,
                 particles, z);
 }

@@ -33,6 +33,7 @@ struct StepShape {
     bool fitted;
     const StepFamily* families;
     const StepSite* of_site;
+    bool circle; ///< fitted, and all coordinates are angles: the reference is a free walk
 };
 
 /// Random numbers of particles first, first + 1, ... of the sequence.
@@ -41,7 +42,8 @@ struct StepRandom {
     std::uint32_t step;
 };
 
-/// One step of the reference diffusion: exp(-dt) and sqrt(1 - exp(-2 dt)), or the tables of all families.
+/// One step of the reference diffusion: exp(-dt) and sqrt(1 - exp(-2 dt)), on a circle 1 and sqrt(2 dt), or
+/// the tables of all families.
 struct StepTransition {
     float decay, noise;
     int rows, columns;

@@ -1,6 +1,7 @@
 // score_cases.h - bases of every layout of the score, and grad h and Lap h as sums over terms.
 #pragma once
 #include "cases.h"
+#include "engine/circle.h"
 #include "kernels/score.h"
 #include "tolerance.h"
 
@@ -12,6 +13,7 @@ struct Layout {
     const char* name;
     bool fitted;
     IndexSet set;
+    bool circle = false; ///< of angles
 };
 inline void PrintTo(const Layout& layout, std::ostream* out) { *out << layout.name; }
 
@@ -37,6 +39,8 @@ inline std::vector<Layout> layouts() {
             {"lists of degree 2", fitted, make_index_set(4, 3, chain_pairs(4, 2, false), 0, false)});
         all.push_back({"seven sites, no matrix", fitted, make_index_set(7, 2, all_pairs(7, 1), 0, false)});
     }
+    all.push_back({"angles, lists", true, make_index_set(3, 6, chain_pairs(3, 4), 0, false), true});
+    all.push_back({"angles, matrices", true, make_index_set(9, 4, all_pairs(9, 2), 0, false), true});
     return all;
 }
 
@@ -58,7 +62,10 @@ inline std::vector<double> coefficients(size_t count) {
 
 inline Block block_of(const Layout& layout) {
     Reference reference =
-        layout.fitted ? fitted_reference(layout.set.sites) : hermite_reference(layout.set.sites, 12);
+        layout.circle
+            ? Reference{{circle_family(24)}, std::vector<int>(static_cast<size_t>(layout.set.sites), 0)}
+        : layout.fitted ? fitted_reference(layout.set.sites)
+                        : hermite_reference(layout.set.sites, 12);
     return empty_model(std::move(reference), layout.set, 4).blocks.front();
 }
 

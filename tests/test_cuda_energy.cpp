@@ -53,6 +53,10 @@ std::vector<Target> targets() {
         lattice("degree 6", {3, 4}, Boundary::periodic, 1.7, {0.3, -1, 0.2, 0.5, -0.1, 0.25}, 0.4));
     list.push_back(lattice("three axes", {3, 3, 5}, Boundary::periodic, 0.7, {0, -4, 0, 6}, 0));
     list.push_back(lattice("two axes", {13, 11}, Boundary::zero, 2, {0.1, -4, 0, 6.008}, 0.2));
+    list.push_back(lattice("fixed ends", {31}, Boundary::fixed, 1.08, {0, -2.08, 0, 1.04}, 1.04));
+    std::get<LatticeTarget>(list.back().law).lattice.outside = {1, -0.5};
+    list.push_back(lattice("fixed sides", {5, 4, 3}, Boundary::fixed, 2, {0.1, -4, 0, 6.008, 0, 1}, 0.2));
+    std::get<LatticeTarget>(list.back().law).lattice.outside = {1, 1, -1, -1, 0, 2.5};
     list.push_back(of(DoubleWellTarget{5, 1.5, 0.2}, "wells"));
     list.push_back(of(ManyWellTarget{6, 1, 6, 0.5}, "pairs of wells"));
     list.push_back(of(correlated(3, 0.5), "gaussian"));
@@ -95,7 +99,8 @@ Answer naive(const LatticeTarget& t, const double* x) {
             for (const long by : {-1L, 1L}) {
                 const long j = step(t.lattice, i, axis, by);
                 if (j < 0 && t.lattice.boundary == Boundary::free) continue;
-                const Real difference = Real(x[i]) - (j < 0 ? 0 : Real(x[j]));
+                const Real outside = t.lattice.outside_value(axis, by > 0);
+                const Real difference = Real(x[i]) - (j < 0 ? outside : Real(x[j]));
                 a.add(t.coupling / 2 * difference * difference * (j < 0 ? 1.0L : 0.5L));
                 slope += t.coupling * difference;
             }

@@ -113,6 +113,12 @@ void expect_equal(const Trace& found, const Trace& expected, const std::string& 
     EXPECT_TRUE(cases::same_bytes(found.rows, expected.rows)) << name;
 }
 
+Target held(std::vector<size_t> shape, std::vector<double> values) {
+    Target target = lattice(std::move(shape), Boundary::fixed);
+    std::get<LatticeTarget>(target.law).lattice.outside = std::move(values);
+    return target;
+}
+
 class CudaLocal : public cases::OnDevice {};
 INSTANTIATE_TEST_SUITE_P(Run, CudaLocal, testing::ValuesIn(cases::device_runs()), cases::run_name);
 
@@ -121,7 +127,7 @@ TEST_P(CudaLocal, HeatBathsHaveTheBitsOfTheCpu) {
         for (const Target& target :
              {lattice({1}, Boundary::zero), lattice({7}, Boundary::periodic, {0.2, -1.5, 0, 1}),
               lattice({3, 5}, Boundary::periodic), lattice({4, 3}, Boundary::free),
-              lattice({2, 3, 2}, Boundary::zero, {0, 0.1, 0, 0.2, 0, 0.05})})
+              lattice({2, 3, 2}, Boundary::zero, {0, 0.1, 0, 0.2, 0, 0.05}), held({4, 3}, {1, 1, -1, -0.5})})
             expect_equal(run<DeviceLocalChains>(on_device(0, isa), target, nullptr, 67, 3),
                          run<LocalChains>(on_cpu(isa), target, nullptr, 67, 3), target.lattice()->describe());
 }
@@ -131,7 +137,8 @@ TEST_P(CudaLocal, TilesHaveTheBitsOfTheCpu) {
         for (const Target& target :
              {lattice({12}, Boundary::periodic), lattice({4}, Boundary::periodic),
               lattice({3}, Boundary::zero), lattice({9, 8}, Boundary::periodic),
-              lattice({5, 6}, Boundary::free, {0.2, -1.5, 0, 1}), lattice({3, 3, 4}, Boundary::zero)}) {
+              lattice({5, 6}, Boundary::free, {0.2, -1.5, 0, 1}), lattice({3, 3, 4}, Boundary::zero),
+              held({5}, {1, -0.5}), held({5, 4}, {1, 1, -1, -0.5})}) {
             if (target.lattice()->shape.size() > 1 && isa != fused_isas().back()) continue; // many tables
             const Tile tile = tile_for(target);
             const Trace found = run<DeviceLocalChains>(on_device(0, isa), target, &tile, 9, 2);

@@ -44,9 +44,14 @@ INSTANTIATE_TEST_SUITE_P(Run, CudaWaves, testing::ValuesIn(cases::device_runs())
 // Moments and systems -------------------------------------------------------------------------------------
 
 Array<double> moments_of(const Context& context, const WaveBasis& basis, const Array<double>& u) {
-    return wave_moments(context, basis, u.rows(), [&](size_t first, size_t count, double* out) {
-        std::copy_n(u.row(first), count * u.cols(), out);
-    });
+    MomentSums sums;
+    return wave_moments(context, basis, cases::Basis::source(u), {}, sums);
+}
+
+std::vector<double> monomials_of(const Context& context, const Monomials& monomials, const Array<double>& z) {
+    MomentSums sums;
+    monomial_sums(context, monomials, cases::Basis::source(z), {}, sums);
+    return sums.train;
 }
 
 /// Averages of products of at most three numbers of at most 1: sums of 4096 terms one after another, each
@@ -415,12 +420,9 @@ TEST_P(CudaWaves, LittleMemoryGivesTheSameMoments) {
     const WaveBasis basis = make_wave_basis(false, 2, 5);
     const Monomials monomials(2, 5);
     const Context little = cases::device_context(1'500'000);
-    const auto read = [&](size_t first, size_t count, double* out) {
-        std::copy_n(u.row(first), count * 2, out);
-    };
     EXPECT_TRUE(cases::same_bytes(moments_of(context(), basis, u), moments_of(little, basis, u)));
-    EXPECT_TRUE(cases::same_bytes(monomial_sums(context(), monomials, rows, read),
-                                  monomial_sums(cases::device_context(150'000), monomials, rows, read)));
+    EXPECT_TRUE(cases::same_bytes(monomials_of(context(), monomials, u),
+                                  monomials_of(cases::device_context(150'000), monomials, u)));
     cases::expect_error(
         ErrorKind::io, [&] { moments_of(cases::device_context(100'000), basis, u); }, "device memory");
 }
@@ -436,11 +438,8 @@ TEST_P(CudaWaves, MonomialsOfALinearProcessHaveTheBytesOfTheCpu) {
     const Monomials monomials(3, 7); // 120 of them
     for (const size_t rows : cases::sample_counts()) {
         const Array<double> z = cases::rows(rows, 3, 5);
-        const auto read = [&](size_t first, size_t count, double* out) {
-            std::copy_n(z.row(first), count * 3, out);
-        };
-        EXPECT_TRUE(cases::same_bytes(monomial_sums(context(), monomials, rows, read),
-                                      monomial_sums(cases::cpu_context(), monomials, rows, read)));
+        EXPECT_TRUE(cases::same_bytes(monomials_of(context(), monomials, z),
+                                      monomials_of(cases::cpu_context(), monomials, z)));
     }
 }
 

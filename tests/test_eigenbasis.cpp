@@ -1,5 +1,6 @@
 // test_eigenbasis.cpp - potentials from moments, and transition tables against the semigroup.
 #include "cases.h"
+#include "engine/marginal_density.h"
 #include "kernels/score.h"
 #include "kernels/step.h"
 #include "references.h"
@@ -193,6 +194,68 @@ TEST(TransitionTables, StationaryLawIsInvariant) {
             EXPECT_NEAR(after, before, table.h * table.h) << power;
         }
     }
+}
+
+// The density of one column
+// -----------------------------------------------------------------------------------------------------
+
+/// Sums of powers of 1e4 rows whose moments are those of exp(-v), by the trapezium rule.
+template <class V> MarginalSums exact_sums(const V& v) {
+    MarginalSums sums;
+    sums.count = 1e4, sums.power.assign(15, 0), sums.min = -2.6, sums.max = 2.6;
+    double mass = 0;
+    for (int n = -40'000; n <= 40'000; ++n) {
+        const double z = 1e-4 * n, p = std::exp(-v(z));
+        mass += p;
+        double power = p;
+        for (double& sum : sums.power) sum += power, power *= z;
+    }
+    for (double& sum : sums.power) sum *= sums.count / mass;
+    return sums;
+}
+
+TEST(MarginalDensity, RecoversTheEnergyFromItsMoments) {
+    for (const bool even : {true, false}) {
+        const double slope = even ? 0 : 0.3;
+        const auto found =
+            marginal_density(exact_sums([&](double z) { return std::pow(z * z - 1, 2) + slope * z; }), even);
+        ASSERT_TRUE(found);
+        EXPECT_EQ(found->degree, 4);
+        EXPECT_EQ(found->shrinkage, 1);
+        const double expected[] = {0, slope, -2, 0, 1};
+        for (std::size_t k = 1; k <= 4; ++k) EXPECT_NEAR(found->potential[k], expected[k], 1e-5) << k;
+        const std::vector<double> mean =
+            density_means(*found, hermite_family(4), 2); // E z, E (z^2 - 1)/sqrt(2)
+        const MarginalSums sums = exact_sums([&](double z) { return std::pow(z * z - 1, 2) + slope * z; });
+        EXPECT_NEAR(mean[0], 1, 1e-12);
+        EXPECT_NEAR(mean[1], sums.power[1] / sums.count, 2e-6); // Newton stops at a squared step of 1e-12
+        EXPECT_NEAR(mean[2], (sums.power[2] / sums.count - 1) / std::sqrt(2.0), 2e-6);
+    }
+}
+
+// Where no polynomial holds the data's moments remain, the more of them the more rows there are.
+TEST(MarginalDensity, ShrinksAsOneOverTheRowsWhereItIsWrong) {
+    MarginalSums sums = exact_sums([](double z) {
+        return -std::log(std::exp(-0.5 * std::pow((z + 1) / 0.2, 2)) / 0.2 +
+                         std::exp(-0.5 * std::pow(z - 0.8, 2)));
+    });
+    const auto few = marginal_density(sums, false);
+    for (double& sum : sums.power) sum *= 10;
+    sums.count *= 10;
+    const auto many = marginal_density(sums, false);
+    ASSERT_TRUE(few && many);
+    EXPECT_LT(few->shrinkage, 0.5);
+    if (few->degree == many->degree) {
+        EXPECT_NEAR(many->shrinkage, 0.1 * few->shrinkage, 1e-4);
+    }
+}
+
+TEST(MarginalDensity, NothingFromNothing) {
+    MarginalSums sums = exact_sums([](double z) { return z * z; });
+    sums.count = 10;
+    EXPECT_FALSE(marginal_density(sums, true));
+    sums.count = 1e4, sums.power[2] = NAN;
+    EXPECT_FALSE(marginal_density(sums, true));
 }
 
 } // namespace

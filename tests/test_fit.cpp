@@ -236,6 +236,72 @@ TEST_F(Fit, LatticesPoolSitesAndChooseNeighbours) {
     }
 }
 
+TEST_F(Fit, ValuesOutsideDivideTheClassesOfSites) {
+    FitOptions options = small();
+    options.reflection_symmetric = true;
+    const SampleFile file = data(chain(3000, 6));
+    const auto classes = [&](std::vector<size_t> shape, std::vector<double> outside) {
+        options.lattice = Lattice{std::move(shape), Boundary::fixed, std::move(outside)};
+        const Model model = fit(cases::context(2), file, options);
+        EXPECT_EQ(*model.lattice, *options.lattice);
+        return model.blocks[0].reference.family_of;
+    };
+    using I = std::vector<int>;
+    EXPECT_EQ(classes({6}, {1, 1}), (I{0, 1, 2, 2, 1, 0}));
+    EXPECT_EQ(classes({6}, {1, -1}), (I{0, 1, 2, 3, 4, 5}));
+    EXPECT_EQ(classes({2, 3}, {1, 1, -1, -1}), (I{0, 1, 0, 0, 1, 0}));
+    EXPECT_EQ(classes({2, 3}, {1, 0, -1, -1}), (I{0, 1, 0, 2, 3, 2}));
+}
+
+/// Half of two normal laws of different width.
+Array<double> two_widths(size_t rows) {
+    std::mt19937 engine(3);
+    std::normal_distribution<double> normal;
+    Array<double> x(rows, 1);
+    for (double& v : x) v = engine() % 2 ? -1 + 0.3 * normal(engine) : 1 + normal(engine);
+    return x;
+}
+
+// A law that no polynomial of degree 8 is the energy of: its own moments remain, and the degree is chosen.
+TEST_F(Fit, OneColumnChoosesItsDegree) {
+    const Array<double> x = two_widths(20'000);
+    FitOptions options;
+    options.process = OuProcess{}, options.time_nodes = 6;
+    FitReport report;
+    const Model model = fit(cases::context(2), data(x), options, &report);
+    EXPECT_LT(report.shrinkage, 0.5);
+    ASSERT_GE(report.degree_losses.size(), 8u);
+    const auto best = std::min_element(report.degree_losses.begin(), report.degree_losses.end(),
+                                       [](const auto& a, const auto& b) { return a.second < b.second; });
+    EXPECT_EQ(model.blocks[0].basis.degree, best->first);
+    EXPECT_EQ(model.blocks[0].basis.terms.size(), model.blocks[0].coefficients.cols());
+    EXPECT_EQ(report.basis_size, model.blocks[0].basis.terms.size());
+    options.degree = best->first; // asked for, it gives the same model
+    const Model asked = fit(cases::context(2), data(x), options);
+    ASSERT_EQ(asked.blocks[0].coefficients.size(), model.blocks[0].coefficients.size());
+    for (size_t k = 0; k < asked.blocks[0].coefficients.size(); ++k)
+        EXPECT_NEAR(asked.blocks[0].coefficients[k], model.blocks[0].coefficients[k], 1e-9);
+}
+
+// A normal law shrinks to one, whose score has no other function than the first two; and few rows do as well.
+TEST_F(Fit, OneColumnOfANormalLawHasALinearScore) {
+    std::mt19937 engine(3);
+    std::normal_distribution<double> normal;
+    for (const size_t rows : {100u, 4000u}) {
+        Array<double> x(rows, 1);
+        for (double& v : x) v = 3 + 2 * normal(engine);
+        FitOptions options;
+        options.process = OuProcess{}, options.time_nodes = 6;
+        FitReport report;
+        const Model model = fit(cases::context(2), data(x), options, &report);
+        EXPECT_EQ(report.density_degree, 2);
+        EXPECT_EQ(report.shrinkage, 1);
+        EXPECT_EQ(model.blocks[0].basis.degree, rows == 100 ? 10 : 16);
+        for (const double c : model.blocks[0].coefficients)
+            EXPECT_NEAR(c, 0, 5e-4); // standardised, nothing is left but what is cut off at 2.5 max|z|
+    }
+}
+
 TEST_F(Fit, ConstantColumnsAreDroppedOnlyWhenAsked) {
     Array<double> x = chain(2000, 4);
     for (size_t n = 0; n < x.rows(); ++n) x(n, 2) = 7.25;

@@ -1,9 +1,13 @@
 // test_gram.cpp - A(t) and b(t) from the moments against averages over data, over noised data, and over exact
 // laws.
 #include "cases.h"
+#include "engine/circle.h"
 #include "engine/gram_device.h"
 #include "engine/solve.h"
 #include "tolerance.h"
+#include "wave_cases.h"
+#include <map>
+#include <numbers>
 
 namespace dynkin {
 namespace {
@@ -59,6 +63,42 @@ void expect_near(const Array<double>& found, const Array<double>& expected, doub
 
 IndexSet triangle(int degree, bool even = false) { // pairs of degree 3, 2, 3 and singles
     return make_index_set(3, degree, {{0, 1, 3}, {0, 2, 2}, {1, 2, 3}}, 0, even);
+}
+
+// ---- Angles
+
+/// Functions of a circle are waves times sqrt 2, and their clusters' systems those of the joint basis.
+TEST(Gram, ClustersOfAnglesHaveTheSystemOfWaves) {
+    const int frequencies = 2, functions = 2 * frequencies;
+    const Basis basis({{circle_family(2 * functions)}, {0, 0}},
+                      make_index_set(2, functions, {{0, 1, functions}}, 0, false));
+    const WaveBasis waves = make_wave_basis(true, 2, 3);
+    const WaveSystem system(waves);
+    std::map<std::pair<int, int>, size_t> place; // of the joint basis
+    for (size_t k = 0; k < waves.size(); ++k) place[{waves.indices[2 * k + 2], waves.indices[2 * k + 3]}] = k;
+    const auto index = [](const Term& t) {
+        return t.j < 0 ? std::pair(t.i == 0 ? t.a : 0, t.i == 0 ? 0 : t.a) : std::pair(t.a, t.b);
+    };
+    for (const size_t rows : {1u, 31u, 10'007u}) {
+        const Array<double> u = cases::points(rows, 2, 5, 2 * std::numbers::pi);
+        const std::vector<double> moments = basis.averages(cases::context(2), u);
+        MomentSums sums;
+        const Array<double> of_waves = wave_moments(cases::context(2), waves, Basis::source(u), {}, sums);
+        for (const double t : {0.0, 0.3}) {
+            const Array<double> found = gram(basis, moments, t);
+            Array<double> joint(waves.size(), waves.size()), expected(found.rows(), found.cols());
+            std::vector<double> b;
+            system.assemble(system.noised(of_waves, t), joint, b);
+            const auto& terms = basis.set.terms;
+            for (size_t k = 0; k < terms.size(); ++k)
+                for (size_t l = 0; l < terms.size(); ++l) {
+                    const size_t p = place.at(index(terms[k])), q = place.at(index(terms[l]));
+                    const double factors = (terms[k].j < 0 ? 1 : 2) + (terms[l].j < 0 ? 1 : 2);
+                    expected(k, l) = std::pow(2, 0.5 * factors) * joint(std::max(p, q), std::min(p, q));
+                }
+            expect_near(found, expected, 1e-11); // tables of the waves, and sums of rows in two orders
+        }
+    }
 }
 
 // ---- A Gaussian is exact

@@ -124,6 +124,61 @@ TEST(LevelPlan, TrainingPlacesLookLikeTheTargets) {
         }
 }
 
+/// The values that a site sees within two steps, with their way to it: what no two sites of a class may
+/// differ in.
+std::multiset<double> walls_beside(const Lattice& lattice, int site) {
+    std::multiset<double> seen;
+    size_t rest = static_cast<size_t>(site);
+    for (size_t axis = lattice.shape.size(); axis-- > 0; rest /= lattice.shape[axis]) {
+        const size_t at = rest % lattice.shape[axis];
+        if (at == 0) seen.insert(lattice.outside_value(axis, 0));
+        if (at + 1 == lattice.shape[axis]) seen.insert(lattice.outside_value(axis, 1));
+    }
+    return seen;
+}
+
+TEST(LevelPlan, OtherValuesOutsideAreOtherClasses) {
+    for (const Lattice& lattice :
+         {Lattice{{8, 8}, Boundary::fixed, {1, 1, -1, -1}}, Lattice{{8, 8}, Boundary::fixed, {1, 0, 0, 0}},
+          Lattice{{4, 3, 4}, Boundary::fixed, {1, 1, 0, 2, 1, 1}}, Lattice{{13}, Boundary::fixed, {1, -1}},
+          Lattice{{16}, Boundary::fixed, {2, 2}}}) {
+        expect_order(lattice_levels(lattice, {}), lattice.sites(), lattice.describe());
+        for (const LevelPlan& plan : lattice_levels(lattice, {}).levels) {
+            for (int target : plan.targets)
+                EXPECT_EQ(walls_beside(lattice, target), walls_beside(lattice, plan.targets[0])) << plan.name;
+            for (size_t k = 0; k < plan.training.size(); k += static_cast<size_t>(plan.slots) + 1)
+                EXPECT_EQ(walls_beside(lattice, plan.training[k]), walls_beside(lattice, plan.targets[0]))
+                    << lattice.describe() << ' ' << plan.name;
+        }
+    }
+    // Rows of 1 and columns of -1: reflections remain, the exchange of axes does not.
+    const Lattice square{{8, 8}, Boundary::fixed, {1, 1, -1, -1}},
+        zero{{8, 8}, Boundary::fixed, {0, 0, 0, 0}};
+    const auto last = [](const Lattice& lattice) {
+        size_t count = 0;
+        const auto levels = lattice_levels(lattice, {}).levels;
+        for (const LevelPlan& plan : levels) count += plan.stage == levels.back().stage;
+        return count;
+    };
+    EXPECT_EQ(last(zero), 3u);   // corners, sides, inside
+    EXPECT_EQ(last(square), 4u); // two kinds of sides
+}
+
+/// A chain's conditionals given both ends of an interval: pooled where no end is a value other than zero.
+TEST(LevelPlan, IntervalsThatEndAtAValueHaveTheirOwnModel) {
+    const Lattice zero{{7}, Boundary::zero}, held{{7}, Boundary::fixed, {1, 1}},
+        twisted{{7}, Boundary::fixed, {1, -1}};
+    const auto count = [](const Lattice& lattice) { return lattice_levels(lattice, {}).levels.size(); };
+    EXPECT_EQ(count(zero), 3u); // 8, 4 and 2 long
+    EXPECT_EQ(count(held), 6u); // 8; 4 left, right; 2 left, inside, right
+    EXPECT_EQ(count(twisted), 6u);
+    for (const LevelPlan& plan : lattice_levels(held, {}).levels)
+        EXPECT_EQ(plan.training.size() / 3, plan.stage == 0            ? 1u
+                                            : plan.targets.size() == 1 ? 2u
+                                                                       : 5u)
+            << plan.name; // either end trains both
+}
+
 TEST(LevelPlan, PeriodicSitesAllTrainEveryLevel) {
     const Lattice lattice{{16, 16}, Boundary::periodic};
     const auto levels = lattice_levels(lattice, {}).levels;

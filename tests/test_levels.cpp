@@ -3,6 +3,7 @@
 #include "cases.h"
 #include "engine/fit.h"
 #include "engine/level_flow.h"
+#include "engine/mcmc.h"
 #include "engine/model_file.h"
 #include "engine/sampler.h"
 #include "engine/tensor_file.h"
@@ -144,6 +145,47 @@ TEST_F(Levels, ChainsOfEveryBoundaryAndSideHaveTheExactLogZ) {
             EXPECT_NEAR(w.log_partition, exact, 4 * w.log_partition_error) << sites;
             EXPECT_EQ(w.flagged, 0u);
         }
+}
+
+TEST_F(Levels, ChainsBetweenFixedValuesHaveTheExactLogZ) {
+    Target target = chain(12, Boundary::fixed);
+    std::get<LatticeTarget>(target.law).lattice.outside = {1, -1};
+    const Model model = fitted(target, 10'000, 25'000);
+    const double exact = TransferMatrix(std::get<LatticeTarget>(target.law)).log_partition();
+    for (const int stages : {0, 2}) {
+        SampleOptions options;
+        options.method = Method::ode, options.target = &target, options.exact_stages = stages;
+        const Weights w = weigh(cases::context(2), sample(cases::context(2), model, 4000, options), target);
+        EXPECT_GT(w.ess_fraction, 0.9) << stages;
+        EXPECT_NEAR(w.log_partition, exact, 4 * w.log_partition_error) << stages;
+    }
+    Target other = chain(12, Boundary::zero); // another boundary is another lattice
+    SampleOptions options;
+    options.method = Method::ode, options.target = &other, options.exact_stages = 1;
+    cases::expect_error(
+        ErrorKind::usage, [&] { sample(cases::context(), model, 64, options); }, "fixed [1, -1]");
+}
+
+/// Last levels of two axes that are drawn exactly, given the others by HMC: log w has no error but log Z's.
+TEST_F(Levels, SquareBetweenRowsAndColumns) {
+    Target target = chain(16, Boundary::free);
+    target.law = ginzburg_landau({{4, 4}, Boundary::fixed, {1, 1, -1, -1}}, 0.03, 0.125, 1.0 / 5);
+    McmcOptions mcmc;
+    mcmc.samples = 5'000;
+    NpyWriter output(path("square.npy"), {mcmc.samples, 16}, 8);
+    run_mcmc(cases::context(2), target, mcmc, output);
+    output.commit();
+    FitOptions fitting = options_for(target);
+    const Model model = fit(cases::context(2), SampleFile(path("square.npy")), fitting);
+    std::vector<Weights> w;
+    for (const int stages : {0, 1, 2}) {
+        SampleOptions options;
+        options.method = Method::ode, options.target = &target, options.exact_stages = stages;
+        w.push_back(weigh(cases::context(2), sample(cases::context(2), model, 4000, options), target));
+        EXPECT_GT(w.back().ess_fraction, 0.8) << stages;
+        EXPECT_NEAR(w.back().log_partition, w.front().log_partition, 4 * w.front().log_partition_error)
+            << stages;
+    }
 }
 
 TEST_F(Levels, HalvingsFromAFlatSublattice) {

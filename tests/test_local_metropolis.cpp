@@ -26,6 +26,11 @@ Target chain(size_t sites, const char* boundary) {
                     sites, boundary),
         "chain");
 }
+Target held(size_t sites, double first, double last) {
+    Target target = chain(sites, "zero");
+    std::get<LatticeTarget>(target.law).lattice.outside = {first, last};
+    return target;
+}
 const LatticeTarget& law(const Target& target) { return std::get<LatticeTarget>(target.law); }
 
 Array<double> exact_rows(const Target& target, std::uint64_t seed, size_t count) {
@@ -93,15 +98,16 @@ TEST(LocalMetropolis, TilesLeaveTheLawAsItIs) {
     for (const char* boundary : {"periodic", "zero", "free"}) expect_stationary(chain(10, boundary), &tile());
     expect_stationary(chain(4, "periodic"), &tile()); // both ends of the frame are one site
     expect_stationary(chain(3, "zero"), &tile());     // walls alone
+    expect_stationary(held(10, 1, -0.5), &tile());
 }
 
 TEST(LocalMetropolis, HeatBathLeavesTheLawAsItIs) {
     for (const char* boundary : {"periodic", "zero", "free"}) expect_stationary(chain(7, boundary), nullptr);
+    expect_stationary(held(7, 1, -0.5), nullptr);
 }
 
 TEST(LocalMetropolis, EnergiesAreThoseOfTheTarget) {
-    for (const char* boundary : {"periodic", "zero", "free"}) {
-        Target target = chain(5, boundary);
+    for (Target target : {chain(5, "periodic"), chain(5, "zero"), chain(5, "free"), held(5, 1, -0.5)}) {
         std::get<LatticeTarget>(target.law).site_constant = 0.25;
         const LocalMoves moves(cases::context(), target, nullptr);
         std::vector<float> x(5 * kScoreTile);

@@ -124,6 +124,11 @@ TEST_F(ModelFile, BoundariesEvenBasesAndTotalDegreesComeBack) {
         model.lattice = Lattice{{3}, boundary};
         const Model back = read_model(written(model));
         EXPECT_EQ(back.lattice->boundary, boundary);
+        if (boundary == Boundary::fixed) {
+            model.lattice->outside = {1, -0.5};
+            EXPECT_EQ(read_model(written(model)).lattice, model.lattice);
+            EXPECT_FALSE(*back.lattice == *model.lattice);
+        }
         expect_equal(back.blocks[0], model.blocks[0]);
     }
     Model plain = cases::gaussian_model(cases::gaussian(1), ReferenceKind::hermite, 1);

@@ -4,7 +4,9 @@
 #include "engine/dynkin.h"
 #include "engine/prior.h"
 #include "tolerance.h"
+#include <atomic>
 #include <limits>
+#include <tuple>
 
 namespace dynkin {
 namespace {
@@ -285,6 +287,31 @@ TEST_F(Priors, FitsDoNotDependOnThreads) {
     }
 }
 
+/// Stopped after every batch, each time resumed; the flat prior from what it saved last.
+TEST_F(Priors, InterruptedFitsContinueToTheSameBytes) {
+    for (const auto& [kind, rows, d, batches] :
+         {std::tuple<PriorKind, size_t, size_t, int>{PriorKind::product, 5000, 1000, 3},
+          {PriorKind::gaussian, 14'000, 300, 3},
+          {PriorKind::flat, 20'000, 6, 0}}) {
+        const SampleFile file = data(cases::rows(rows, d, 26));
+        const PriorOptions options{.kind = kind, .degree = 3};
+        CheckpointOptions state{.path = path("state"), .identity = "{}", .interval_seconds = 0};
+        write_prior(path("whole"), fit_prior(cases::context(), file, options, state));
+        const std::atomic<int> signal{kind == PriorKind::flat ? 0 : 2};
+        ContextOptions where{.device = Device::cpu, .threads = 2};
+        where.interrupt_signal = &signal;
+        const Context context(where);
+        if (kind != PriorKind::flat) std::filesystem::remove(path("state"));
+        state.resume = true, state.interval_seconds = 1e9;
+        for (int k = 0; k < batches; ++k)
+            EXPECT_THROW(fit_prior(context, file, options, state), Interrupted) << k;
+        ASSERT_TRUE(std::filesystem::exists(path("state")));
+        write_prior(path("parts"), fit_prior(context, file, options, state));
+        EXPECT_TRUE(read_file(path("whole")) == read_file(path("parts"))) << prior_kind_name(kind);
+        std::filesystem::remove(path("state"));
+    }
+}
+
 TEST_F(Priors, SinglePrecisionIsDoubleRounded) {
     const Array<double> data = cases::rows(400, 33, 15), x = cases::rows(65, 33, 16);
     Array<float> narrow(x.rows(), x.cols());
@@ -313,6 +340,110 @@ TEST_F(Priors, StridesAndResultsInPlace) {
         for (size_t n = 0; n < 90; ++n) {
             for (size_t j = 0; j < 7; ++j) ASSERT_EQ(wide(n, j), expected(n, j));
             ASSERT_EQ(wide(n, 8), 77);
+        }
+    }
+}
+
+// ---- a sigma a row in float32: tables over sigma
+
+/// Largest |table - equations| alpha sigma over rows of float32, each against the equations of its level in
+/// float64.
+double table_error(const Prior& prior, const Array<float>& x, const std::vector<double>& levels,
+                   NoiseConvention convention = NoiseConvention::edm) {
+    const Array<float> s = score(prior, x, levels, convention);
+    const Array<double> wide = [&] {
+        Array<double> copy(x.rows(), x.cols());
+        std::copy(x.begin(), x.end(), copy.begin());
+        return score(prior, copy, levels, convention);
+    }();
+    double most = 0;
+    for (size_t n = 0; n < x.rows(); ++n) {
+        double largest = 1;
+        for (size_t j = 0; j < x.cols(); ++j) largest = std::max(largest, levels[n] * std::abs(wide(n, j)));
+        for (size_t j = 0; j < x.cols(); ++j)
+            most = std::max(most, levels[n] * std::abs(static_cast<double>(s(n, j)) - wide(n, j)) / largest);
+    }
+    return most;
+}
+
+/// Columns of every kind: uniform, two values, one value in fifty, skewed, nearly constant, constant.
+Array<double> kinds_of_columns(size_t rows, size_t d) {
+    Array<double> x = cases::rows(rows, d, 31);
+    for (size_t n = 0; n < rows; ++n)
+        for (size_t j = 0; j < d; ++j) {
+            double& v = x(n, j);
+            if (j % 6 == 1) v = v > 0 ? 1 : -1;
+            if (j % 6 == 2) v = n % 50 == 0 ? 1 : -1;
+            if (j % 6 == 3) v = v * v;
+            if (j % 6 == 4) v = 0.25 + 1e-6 * v;
+            if (j % 6 == 5) v = -0.5;
+        }
+    return x;
+}
+
+/// sigma from far below the table to far above, so that both its ends are among them, and rows at the data,
+/// within three sigma and far out.
+void noisy_rows(const Array<double>& data, Array<float>& x, std::vector<double>& levels) {
+    const Array<double> noise = cases::rows(x.rows(), x.cols(), 32);
+    for (size_t n = 0; n < x.rows(); ++n) {
+        levels.push_back(1e-6 * std::pow(10, 12 * static_cast<double>(n) / static_cast<double>(x.rows())));
+        const double size = n % 8 == 7 ? 5 : 1;
+        for (size_t j = 0; j < x.cols(); ++j)
+            x(n, j) = static_cast<float>(data(n % data.rows(), j) + size * levels[n] * noise(n, j));
+    }
+}
+
+TEST_F(Priors, TablesOverSigmaAreTheEquations) {
+    for (const auto& [degree, d] : {std::pair<int, size_t>{2, 1}, {6, 31}, {10, 67}}) {
+        const Array<double> data = kinds_of_columns(400, d);
+        const Prior prior = fit(data, {.degree = degree});
+        Array<float> x(257, d);
+        std::vector<double> levels;
+        noisy_rows(data, x, levels);
+        // x in float32 moves by eps |x|, and sigma score by that over sigma where the law has this scale:
+        // rows whose sigma is above 1e-3 only; 2: |v| up to 1 is where the table is checked, at midpoints,
+        // not halfway to the next point
+        Array<float> above(0, d);
+        std::vector<double> high;
+        size_t first = 0;
+        while (levels[first] < 1e-3) ++first;
+        above = Array<float>(x.rows() - first, d);
+        std::copy(x.row(first), x.end(), above.begin());
+        high.assign(levels.begin() + static_cast<std::ptrdiff_t>(first), levels.end());
+        EXPECT_LT(table_error(prior, above, high), 2 * 5e-4) << degree;
+        std::vector<double> vp;
+        for (const double sigma : high) vp.push_back(std::min(sigma / std::hypot(1, sigma), 0.999));
+        EXPECT_LT(table_error(prior, above, vp, NoiseConvention::vp), 2 * 5e-4) << degree;
+    }
+}
+
+TEST_F(Priors, TablesDoNotKnowTheBatch) {
+    const size_t d = 200; // three blocks and a part
+    const Array<double> data = kinds_of_columns(400, d);
+    const Prior prior = fit(data);
+    Array<float> x(601, d);
+    std::vector<double> levels;
+    noisy_rows(data, x, levels);
+    std::reverse(levels.begin() + 100, levels.begin() + 400); // not in their order
+    x(17, 3) = std::numeric_limits<float>::quiet_NaN();
+    for (const Isa isa : cases::isas()) {
+        const Array<float> whole = score(prior, x, levels, NoiseConvention::edm, 1, isa);
+        EXPECT_TRUE(cases::same_bytes(whole, score(prior, x, levels, NoiseConvention::edm, 3, isa)));
+        Array<float> parts(x.rows(), d);
+        const PriorScore<float> scores(cases::context(1, isa), prior);
+        for (size_t first = 0; first < x.rows(); first += 7) {
+            const size_t count = std::min<size_t>(7, x.rows() - first);
+            scores({count, x.row(first), d, &levels[first], count}, parts.row(first), d);
+        }
+        for (size_t k = 0; k < (x.rows() - 6) * d; ++k) // the last part may be a single row
+            ASSERT_TRUE(parts[k] == whole[k] || (std::isnan(parts[k]) && k == 17 * d + 3)) << k;
+        Array<float> wide(x.rows(), d + 3); // in place, with a stride
+        for (size_t n = 0; n < x.rows(); ++n) std::copy_n(x.row(n), d, wide.row(n)), wide(n, d) = 7;
+        scores({x.rows(), wide.data(), d + 3, levels.data(), levels.size()}, wide.data(), d + 3);
+        for (size_t n = 0; n < x.rows(); ++n) {
+            ASSERT_EQ(wide(n, d), 7);
+            for (size_t j = 0; j < d; ++j)
+                ASSERT_TRUE(wide(n, j) == whole(n, j) || (n == 17 && j == 3)) << n << ' ' << j;
         }
     }
 }

@@ -1,8 +1,13 @@
 // test_sampler.cpp - samples and likelihoods of exact Gaussian models, laws that must stay as they are, and
 // the same bytes however the sequence is divided.
 #include "cases.h"
+#include "engine/fit.h"
+#include "engine/model_file.h"
 #include "engine/sampler.h"
 #include "tolerance.h"
+#include <cmath>
+#include <numbers>
+#include <random>
 
 namespace dynkin {
 namespace {
@@ -50,6 +55,107 @@ void expect_moments(const Array<double>& x, const oracle::Gaussian& law, double 
                 << i << ' ' << j;
         }
     }
+}
+
+/// A chain of angles, p ~ exp(beta sum_i cos(x_i - x_{i+1})): differences are independent, each of von Mises'
+/// law (by rejection from the uniform one).
+Array<double> angles(size_t rows, size_t sites, double beta, unsigned seed) {
+    std::mt19937_64 engine(seed);
+    std::uniform_real_distribution<double> uniform(0, 1);
+    const double turn = 2 * std::numbers::pi;
+    Array<double> x(rows, sites);
+    for (size_t n = 0; n < rows; ++n)
+        for (size_t i = 0; i < sites; ++i) {
+            double move = turn * uniform(engine);
+            while (i > 0 && uniform(engine) > std::exp(beta * (std::cos(move) - 1)))
+                move = turn * uniform(engine);
+            const double at = (i ? x(n, i - 1) : 0) + move;
+            x(n, i) = at - turn * std::floor(at / turn);
+        }
+    return x;
+}
+
+/// E cos(x_i - x_j) = (I_1/I_0)^|i - j|, and log Z = sites log 2 pi + (sites - 1) log I_0.
+class Angles : public cases::Folder {
+  protected:
+    const size_t sites = cases::sized<size_t>(6, 4);
+    const double beta = 1.2, order = std::cyl_bessel_i(1, beta) / std::cyl_bessel_i(0, beta);
+
+    Model fitted() {
+        FitOptions options;
+        options.process = TorusProcess{}, options.degree = 2;
+        options.pairs = parse_pair_rules("nearest:2,all:1");
+        options.lattice = Lattice{{sites}, Boundary::free};
+        return fit(cases::context(2), data(angles(cases::sized(20'000u, 2000u), sites, beta, 3)), options);
+    }
+    /// -U
+    double log_weight(const float* x) const {
+        double sum = 0;
+        for (size_t i = 0; i + 1 < sites; ++i) sum += beta * std::cos(static_cast<double>(x[i + 1] - x[i]));
+        return sum;
+    }
+};
+
+TEST_F(Angles, SamplesHaveTheOrderOfTheChain) {
+    const Model model = fitted();
+    EXPECT_EQ(model.blocks.size(), 1u);
+    const size_t count = cases::sized(20'000u, 1500u);
+    const Samples drawn = sample(cases::context(2), model, count, {});
+    EXPECT_EQ(drawn.report.runaways, 0u);
+    for (size_t apart = 1; apart <= 2; ++apart) {
+        double sum = 0, square = 0, pairs = static_cast<double>(count * (sites - apart));
+        for (size_t n = 0; n < count; ++n)
+            for (size_t i = 0; i + apart < sites; ++i) {
+                ASSERT_TRUE(drawn.rows(n, i) >= 0 && drawn.rows(n, i) <= 6.2832f) << drawn.rows(n, i);
+                const double c = std::cos(static_cast<double>(drawn.rows(n, i) - drawn.rows(n, i + apart)));
+                sum += c, square += c * c;
+            }
+        const double mean = sum / pairs, sd = std::sqrt(square / pairs - mean * mean);
+        // Of the samples and of the rows that the model was fitted to, as if pairs did not average anything;
+        // steps and few waves come on top.
+        const double error = sd / std::sqrt(static_cast<double>(count));
+        EXPECT_NEAR(mean, std::pow(order, static_cast<double>(apart)), tolerance::z_bound * error + 0.01);
+    }
+}
+
+TEST_F(Angles, WeightsGiveTheIntegral) {
+    const Model model = fitted();
+    const size_t count = cases::sized(4000u, 400u);
+    SampleOptions options;
+    options.method = Method::ode;
+    const Samples drawn = sample(cases::context(2), model, count, options);
+    const Array<double> rows = doubles(drawn.rows);
+    const std::vector<double> log_q = log_density(cases::context(2), model, 64, rows.data());
+    for (size_t n = 0; n < 64; ++n) // two flows in opposite directions, float32 and float64
+        EXPECT_NEAR(drawn.log_density[n], log_q[n], 0.05) << n;
+    double sum = 0, square = 0;
+    for (size_t n = 0; n < count; ++n) {
+        const double w = std::exp(log_weight(drawn.rows.row(n)) - drawn.log_density[n]);
+        sum += w, square += w * w;
+    }
+    EXPECT_GT(sum * sum / square / static_cast<double>(count), 0.8);
+    const double exact = static_cast<double>(sites) * std::log(2 * std::numbers::pi) +
+                         static_cast<double>(sites - 1) * std::log(std::cyl_bessel_i(0, beta));
+    const double error = std::sqrt(square / (sum * sum) - 1 / static_cast<double>(count));
+    EXPECT_NEAR(std::log(sum / static_cast<double>(count)), exact, tolerance::z_bound * error + 0.01);
+    // The same angle a turn away.
+    std::vector<double> turned(rows.row(0), rows.row(0) + sites);
+    turned[2] += 2 * std::numbers::pi, turned[4] -= 4 * std::numbers::pi;
+    EXPECT_NEAR(log_density(cases::context(), model, 1, turned.data())[0], log_q[0], 1e-9);
+}
+
+TEST_F(Angles, FileKeepsThem) {
+    const Model model = fitted();
+    write_model(path("m"), model);
+    SampleOptions options;
+    options.seed = 5;
+    EXPECT_TRUE(cases::same_bytes(sample(cases::context(1), model, 200, options).rows,
+                                  sample(cases::context(3), read_model(path("m")), 200, options).rows));
+    TensorFile file = read_tensor_file(path("m"), "dynkin-model", 2);
+    file.metadata["process"] = "box";
+    write_tensor_file(path("m"), file);
+    cases::expect_error(
+        ErrorKind::input, [&] { read_model(path("m")); }, "process");
 }
 
 TEST(Sde, GaussianModelsGiveTheirMeanAndCovariance) {

@@ -75,11 +75,25 @@ void naive_neighbours(const Lattice& lattice, std::set<std::pair<int, int>>& pai
             }
 }
 
+/// Edges to values outside one by one.
+double naive_outside(const LatticeTarget& t, const double* x) {
+    double u = 0;
+    for (std::size_t site = 0; site < t.lattice.sites() && !t.lattice.outside.empty(); ++site)
+        for (std::size_t axis = 0; axis < t.lattice.shape.size(); ++axis) {
+            const std::size_t at = cell(t.lattice.shape, site).c[axis];
+            if (at == 0) u += t.coupling / 2 * std::pow(x[site] - t.lattice.outside[2 * axis], 2);
+            if (at + 1 == t.lattice.shape[axis])
+                u += t.coupling / 2 * std::pow(x[site] - t.lattice.outside[2 * axis + 1], 2);
+        }
+    return u;
+}
+
 double naive_energy(const LatticeTarget& t, const double* x) {
     std::set<std::pair<int, int>> pairs;
     std::vector<int> missing;
     naive_neighbours(t.lattice, pairs, missing);
-    double u = 0;
+    double u = naive_outside(t, x);
+    if (!t.lattice.outside.empty()) missing.assign(missing.size(), 0);
     for (const auto& [i, j] : pairs) u += t.coupling / 2 * std::pow(x[i] - x[j], 2);
     for (std::size_t i = 0; i < missing.size(); ++i) {
         u += missing[i] * t.coupling / 2 * x[i] * x[i] + t.site_constant;
@@ -150,6 +164,60 @@ TEST(Energy, LatticeEqualsTheNaiveSum) {
             }
 }
 
+std::vector<double> wall_values(std::size_t axes) {
+    const std::vector<double> values{1, -0.7, -1, 0.3, 2.5, 1};
+    return {values.begin(), values.begin() + static_cast<std::ptrdiff_t>(2 * axes)};
+}
+
+TEST(Energy, FixedBoundaryEqualsTheNaiveSum) {
+    for (const auto& shape : shapes) {
+        Target target = lattice_target(shape, Boundary::fixed, 1.7, {0.3, -1, 0.2, 0.5}, 0.4);
+        auto& lattice = std::get<LatticeTarget>(target.law).lattice;
+        const std::size_t d = target.dimension(), count = 9;
+        const std::vector<double> x = random_rows(count, d, 1);
+        std::vector<double> zero(count), u(count), g(count * d), zero_g(count * d);
+        energy_gradient(cases::context(), target, count, x.data(), zero.data(), zero_g.data());
+        lattice.outside.assign(2 * shape.size(), 0.0);
+        energy_gradient(cases::context(), target, count, x.data(), u.data(), g.data());
+        EXPECT_EQ(u, zero);
+        EXPECT_EQ(g, zero_g);
+        lattice.outside = wall_values(shape.size());
+        EXPECT_FALSE(target.even());
+        energy(cases::context(), target, count, x.data(), u.data());
+        for (std::size_t n = 0; n < count; ++n) {
+            const double expected = naive_energy(std::get<LatticeTarget>(target.law), x.data() + n * d);
+            EXPECT_NEAR(u[n], expected, sum_tolerance * (50 + std::abs(expected))) << lattice.describe();
+        }
+    }
+}
+
+// J = 2: edges 3/4, and 1/2 and 3/4 to 1 and -1 outside: 0.5625 + 0.25 + 0.5625; force 2 (3 x_0 - ...) below.
+TEST(Energy, FixedBoundaryByHand) {
+    Target target = lattice_target({2}, Boundary::fixed, 2, {0, 0, 0, 0});
+    std::get<LatticeTarget>(target.law).lattice.outside = {1, -1};
+    const double x[] = {0.5, -0.25};
+    double u, g[2];
+    energy_gradient(cases::context(), target, 1, x, &u, g);
+    EXPECT_DOUBLE_EQ(u, 1.375);
+    EXPECT_DOUBLE_EQ(g[0], 2 * ((0.5 + 0.25) + (0.5 - 1)));
+    EXPECT_DOUBLE_EQ(g[1], 2 * ((-0.25 - 0.5) + (-0.25 + 1)));
+    EXPECT_EQ(target.lattice()->describe(), "2 fixed [1, -1]");
+}
+
+TEST(Energy, FixedBoundaryOfAnotherShapeIsRefused) {
+    const double x[] = {0, 0};
+    double u;
+    for (const std::vector<double>& values :
+         {std::vector<double>{1}, {1, 2, 3, 4}, {1, NAN}, {1, INFINITY}, {1, 1e7}}) {
+        Target target = lattice_target({2}, Boundary::fixed, 2, {0, 1});
+        std::get<LatticeTarget>(target.law).lattice.outside = values;
+        EXPECT_THROW(energy(cases::context(), target, 1, x, &u), Error);
+    }
+    Target target = lattice_target({2}, Boundary::free, 2, {0, 1});
+    std::get<LatticeTarget>(target.law).lattice.outside = {1, 1};
+    EXPECT_THROW(energy(cases::context(), target, 1, x, &u), Error);
+}
+
 TEST(Energy, TwoSitesByHand) {
     // Ginzburg-Landau, lambda = 1, beta = 4, spacing = 2: J = 1, g = 1. x = (1, 2): edge 1/2, sites 0 and 9.
     Target target;
@@ -195,6 +263,10 @@ std::vector<Target> all_with_energy() {
         targets.push_back(lattice_target({5}, boundary, 1.3, {0.2, -4, 0.1, 6.008}));
         targets.push_back(lattice_target({3, 4}, boundary, -0.4, {0.1, -1, 0, 0.5, 0, 0.125, 0, 0.02}, 0.3));
         targets.push_back(lattice_target({2, 3, 3}, boundary, 2, {0, 1}));
+    }
+    for (const auto& shape : {std::vector<std::size_t>{5}, {3, 4}, {2, 3, 3}}) {
+        targets.push_back(lattice_target(shape, Boundary::fixed, 1.3, {0.2, -4, 0.1, 6.008}));
+        std::get<LatticeTarget>(targets.back().law).lattice.outside = wall_values(shape.size());
     }
     Target t;
     t.law = ginzburg_landau({{16}, Boundary::zero}, 0.03, 0.125, 1.0 / 17);

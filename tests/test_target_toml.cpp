@@ -95,6 +95,24 @@ const std::vector<std::string> sheet = {"[target]",       "kind = \"lattice\"",
                                         "shape = [4, 4]", "boundary = \"periodic\"",
                                         "coupling = 2",   "site = [0, -4, 0, 6]"};
 
+TEST(TargetToml, FixedBoundary) {
+    std::vector<std::string> lines = sheet;
+    lines[3] = "boundary = \"fixed\"\nboundary_values = [1, 1, -1, -1]";
+    const Target target = parse_target(with_line(lines, 1, "[target]"), "file.toml");
+    EXPECT_EQ(target.lattice()->boundary, Boundary::fixed);
+    EXPECT_EQ(target.lattice()->outside, (std::vector<double>{1, 1, -1, -1}));
+    EXPECT_NE(target.canonical_json.find("\"boundary_values\":[1.0,1.0,-1.0,-1.0]"), std::string::npos);
+    const auto rejected = [&](const std::string& values, const std::vector<std::string>& parts) {
+        lines[3] = values;
+        expect_rejected(with_line(lines, 1, "[target]"), parts);
+    };
+    rejected("boundary = \"fixed\"", {"file.toml:1", "boundary_values"});
+    rejected("boundary = \"fixed\"\nboundary_values = [1, 1]", {"file.toml:5", "expected 4", "got 2"});
+    rejected("boundary = \"fixed\"\nboundary_values = [1, 1, nan, 1]", {"file.toml:5", "finite"});
+    rejected("boundary = \"fixed\"\nboundary_values = [1, 1, 1e9, 1]", {"file.toml:5", "1e6"});
+    rejected("boundary = \"zero\"\nboundary_values = [1, 1, 1, 1]", {"file.toml:5", "boundary_values"});
+}
+
 TEST(TargetToml, WrongFiles) {
     expect_rejected("", {"file.toml", "[target]"});
     expect_rejected("target = 3\n", {"file.toml:1", "table", "3"});

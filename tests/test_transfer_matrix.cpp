@@ -23,6 +23,12 @@ LatticeTarget chain(size_t d, Boundary boundary, double coupling, std::vector<do
     return {{{d}, boundary}, coupling, std::move(site), constant};
 }
 
+/// Between fixed values.
+LatticeTarget held(LatticeTarget target, double first, double last) {
+    target.lattice.boundary = Boundary::fixed, target.lattice.outside = {first, last};
+    return target;
+}
+
 /// Everything that is asked of a TransferMatrix.
 struct Answers {
     double log_partition = 0;
@@ -76,7 +82,7 @@ double largest_z(const TransferMatrix& matrix, const LatticeTarget& law, size_t 
     energy(context, target, rows, x.data(), u.data());
     score([&](size_t n) { return u[n]; }, matrix.energy_mean());
     if (law.lattice.edges().empty() && law.lattice.boundary != Boundary::zero) return largest;
-    target.law = chain(d, law.lattice.boundary, 1, {});
+    target.law = LatticeTarget{law.lattice, 1, {}, 0};
     energy(context, target, rows, x.data(), u.data());
     score([&](size_t n) { return u[n]; }, matrix.edge_energy());
     return largest;
@@ -121,7 +127,7 @@ INSTANTIATE_TEST_SUITE_P(Chains, Stored,
 // Gaussian chains
 // ----------------------------------------------------------------------------------------------------
 
-/// U = x'Ax/2 + c_1 sum x: log Z, mean and second moments by Cholesky.
+/// U = x'Ax/2 + f'x + constant: log Z, mean and second moments by Cholesky.
 Answers gaussian_answers(const LatticeTarget& target) {
     const size_t d = target.lattice.sites();
     const int size = static_cast<int>(d);
@@ -140,10 +146,17 @@ Answers gaussian_answers(const LatticeTarget& target) {
     LAPACKE_dpotri(LAPACK_ROW_MAJOR, 'L', size, a.data(), size);
     for (size_t i = 0; i < d; ++i)
         for (size_t j = 0; j < i; ++j) a(j, i) = a(i, j);
+    std::vector<double> field(d, target.site[0]);
+    if (!target.lattice.outside.empty())
+        for (const auto& [i, value] :
+             {std::pair(size_t{0}, target.lattice.outside[0]), std::pair(d - 1, target.lattice.outside[1])}) {
+            field[i] -= target.coupling * value;
+            answers.log_partition -= 0.5 * target.coupling * value * value;
+        }
     for (size_t i = 0; i < d; ++i)
-        for (size_t j = 0; j < d; ++j) answers.means[i] -= a(i, j) * target.site[0];
+        for (size_t j = 0; j < d; ++j) answers.means[i] -= a(i, j) * field[j];
     for (size_t i = 0; i < d; ++i) {
-        answers.log_partition -= target.site_constant + 0.5 * target.site[0] * answers.means[i];
+        answers.log_partition -= target.site_constant + 0.5 * field[i] * answers.means[i];
         for (size_t j = 0; j < d; ++j)
             answers.second_moments(i, j) = a(i, j) + answers.means[i] * answers.means[j];
     }
@@ -158,6 +171,24 @@ TEST(TransferMatrix, GaussianChains) {
             EXPECT_LE(largest_z(TransferMatrix(target), target, cases::sized(20'000u, 200u), 2), z_bound)
                 << d;
         }
+}
+
+TEST(TransferMatrix, GaussianChainsBetweenFixedValues) {
+    for (const size_t d : {1u, 2u, 3u, 31u})
+        for (const auto& [first, last] : {std::pair(1.0, 1.0), std::pair(1.0, -0.5), std::pair(0.0, 12.0)}) {
+            const LatticeTarget target = held(chain(d, Boundary::fixed, 1.7, {0.4, 0.3}, 0.1), first, last);
+            expect_answers(target, gaussian_answers(target), 1e-12);
+            EXPECT_LE(largest_z(TransferMatrix(target), target, cases::sized(20'000u, 200u), 2), z_bound)
+                << d << ' ' << first << ' ' << last;
+        }
+}
+
+TEST(TransferMatrix, ZerosOutsideAreFixedZeros) {
+    const LatticeTarget target = chain(9, Boundary::zero, 2, {0.1, -2, 0, 1});
+    const TransferMatrix a(target), b(held(target, 0, 0));
+    EXPECT_EQ(a.log_partition(), b.log_partition());
+    EXPECT_EQ(a.means(), b.means());
+    EXPECT_EQ(a.edge_energy(), b.edge_energy());
 }
 
 // Bound by the zeros outside alone; at the limit of what is bound; and so weakly coupled that sites are
@@ -215,6 +246,16 @@ TEST(TransferMatrix, TwoAndThreeSites) {
                 expect_answers(target, direct_sums(target), 1e-11);
                 EXPECT_LE(largest_z(TransferMatrix(target), target, cases::sized(30'000u, 300u), 4), z_bound);
             }
+}
+
+TEST(TransferMatrix, TwoAndThreeSitesBetweenFixedValues) {
+    for (const size_t d : {2u, 3u})
+        for (const auto& [first, last] : {std::pair(1.0, -1.0), std::pair(0.5, 0.5)}) {
+            const LatticeTarget target =
+                held(chain(d, Boundary::fixed, 2, {0.3, -2, -0.4, 1.1}, 0.2), first, last);
+            expect_answers(target, direct_sums(target), 1e-11);
+            EXPECT_LE(largest_z(TransferMatrix(target), target, cases::sized(30'000u, 300u), 4), z_bound);
+        }
 }
 
 /// Mean of a function of x_0 that no second moment determines: the law of one site, not only its width.
@@ -282,14 +323,19 @@ TEST(TransferMatrix, StiffChain) {
 }
 
 TEST(TransferMatrix, SlopeOfLogZIsTheEdgeEnergy) {
-    for (const Boundary boundary : boundaries) {
+    for (const LatticeTarget& law :
+         {chain(12, Boundary::zero, 2, {0.1, -2, 0, 1}), chain(12, Boundary::free, 2, {0.1, -2, 0, 1}),
+          chain(12, Boundary::periodic, 2, {0.1, -2, 0, 1}),
+          held(chain(12, Boundary::fixed, 2, {0.1, -2, 0, 1}), 1, -1)}) {
         const auto log_z = [&](double coupling) {
-            return TransferMatrix(chain(12, boundary, coupling, {0.1, -2, 0, 1})).log_partition();
+            LatticeTarget other = law;
+            other.coupling = coupling;
+            return TransferMatrix(other).log_partition();
         };
         const double step = 1e-3, slope = (log_z(2 - 2 * step) - 8 * log_z(2 - step) + 8 * log_z(2 + step) -
                                            log_z(2 + 2 * step)) /
                                           (12 * step);
-        EXPECT_NEAR(TransferMatrix(chain(12, boundary, 2, {0.1, -2, 0, 1})).edge_energy(), -slope, 1e-8);
+        EXPECT_NEAR(TransferMatrix(law).edge_energy(), -slope, 1e-8);
     }
 }
 

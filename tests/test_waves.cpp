@@ -15,9 +15,8 @@ using cases::points, kernels::kScoreTile, oracle::wave, oracle::wave_slope, orac
 using std::numbers::pi, std::size_t;
 
 Array<double> moments_of(const WaveBasis& basis, const Array<double>& u, int threads = 2) {
-    return wave_moments(
-        cases::context(threads), basis, u.rows(),
-        [&](size_t first, size_t count, double* out) { std::copy_n(u.row(first), count * u.cols(), out); });
+    MomentSums sums;
+    return wave_moments(cases::context(threads), basis, cases::Basis::source(u), {}, sums);
 }
 
 /// Averages over N rows of products of at most 3 waves of frequency up to 2 radius, whose recurrence has lost
@@ -319,9 +318,11 @@ TEST_F(WaveModels, DataOutsideABoxOrAPeriodAreRefused) {
             fitted(x, BoxProcess{{4}, {4}, 0}, 4);
         },
         "lower < upper");
-    const Array<double> four = points(100, 4, 2, 3);
+    FitOptions options;
+    options.process = TorusProcess{}, options.degree = 13;
     cases::expect_error(
-        ErrorKind::usage, [&] { fitted(four, TorusProcess{}, 4); }, "at most 3 columns");
+        ErrorKind::usage, [&] { fit(cases::context(), data(points(1000, 4, 2, 3)), options); },
+        "frequencies up to 12");
 }
 
 TEST_F(WaveModels, PointsOutsideTheBoxHaveNoDensity) {

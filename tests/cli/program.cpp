@@ -59,7 +59,8 @@ int wait_for(pid_t child, const Conditions& conditions, Clock::time_point start)
     bool signalled = conditions.signal == 0;
     while (waitpid(child, &status, WNOHANG) == 0) {
         const double elapsed = seconds_since(start);
-        if (!signalled && elapsed >= conditions.signal_after)
+        if (!signalled && elapsed >= conditions.signal_after &&
+            (conditions.signal_once.empty() || std::filesystem::exists(conditions.signal_once)))
             kill(child, conditions.signal), signalled = true;
         if (elapsed > conditions.timeout) {
             kill(child, SIGKILL);

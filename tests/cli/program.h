@@ -19,6 +19,7 @@ struct Conditions {
     std::uint64_t largest_file = 0; ///< bytes; 0: no limit. Writes beyond it fail, as on a full disk.
     int signal = 0;                 ///< sent `signal_after` seconds after the start, unless the run has ended
     double signal_after = 0;
+    std::string signal_once; ///< path; and not before this file exists
     std::string program;  ///< path; empty: dynkin as users have it
     double timeout = 300; ///< seconds; a run that takes longer is killed and fails the test
 };

@@ -34,6 +34,29 @@ class Determinism : public InFolder {
                 "m.dynkin",
                 {"m.dynkin"}};
     }
+    /// Three batches.
+    Work fit_prior(const std::string& kind) {
+        write_bytes(path("images.npy"), npy_bytes(16'000, 400, some_samples(16'000, 400)));
+        return {{"fit", "--prior", kind, path("images.npy")}, "p.prior", {"p.prior"}};
+    }
+    /// A fit of another process to a mixture in the plane.
+    Work fit_process(const std::string& samples, const Arguments& flags) {
+        write_bytes(path("mixture.toml"),
+                    "[target]\nkind = \"gaussian_mixture\"\nweights = [0.4, 0.6]\n"
+                    "means = [[-1.0, 0.5], [1.0, -0.2]]\n"
+                    "covariances = [[[0.2, 0.1], [0.1, 0.3]], [[0.3, 0.0], [0.0, 0.2]]]\n");
+        write_bytes(path("law.toml"), "[process]\ndrift = [[-1.0, 0.5], [-0.8, -0.7]]\n"
+                                      "noise = [[1.0, 0.0], [0.3, 1.0]]\n");
+        write_bytes(path("drift.toml"), "[drift]\nkind = \"double_well\"\ndimension = 2\n");
+        succeed({"draw", path("mixture.toml"), "-n", samples, "-o", path("in.npy"), "--quiet"});
+        Work work = {{"fit", path("in.npy")}, "m.dynkin", {"m.dynkin"}};
+        work.arguments.insert(work.arguments.end(), flags.begin(), flags.end());
+        return work;
+    }
+    Work nonlinear_fit(const std::string& samples, const std::string& t_end) {
+        return fit_process(samples, {"--process", "nonlinear", "--drift", path("drift.toml"), "--degree", "4",
+                                     "--time-nodes", "6", "--t-end", t_end});
+    }
     Work sample(const std::string& method, const std::string& samples) {
         succeed(
             {"draw", chain_target(), "-n", "4000", "-o", path("in.npy"), "--allow-unconverged", "--quiet"});
@@ -121,13 +144,13 @@ class Interrupted : public Determinism {
         succeed(arguments(work, {"--resume"}), often_saved());
     }
 
-    void expect_same_after_interruption(const Work& work) {
+    void expect_same_after_interruption(const Work& work, int trials = moments()) {
         const auto before = files();
         const double seconds = succeed(arguments(work)).seconds;
         const auto after = files();
         const auto expected = take(work);
         std::mt19937 generator(20240501);
-        for (int trial = 0; trial < moments(); ++trial) {
+        for (int trial = 0; trial < trials; ++trial) {
             interrupt_and_resume(work, trial, seconds, generator);
             EXPECT_EQ(files(), after) << "something was left behind";
             EXPECT_TRUE(take(work) == expected) << "trial " << trial;
@@ -137,16 +160,47 @@ class Interrupted : public Determinism {
 
 TEST_F(Interrupted, Draw) { expect_same_after_interruption(draw("200000")); }
 TEST_F(Interrupted, DrawExactly) { expect_same_after_interruption(draw_exactly("1000000")); }
-TEST_F(Interrupted, Fit) { expect_same_after_interruption(fit("200000")); }
+TEST_F(Interrupted, Fit) { expect_same_after_interruption(fit("60000")); }
+TEST_F(Interrupted, FitProductPrior) { expect_same_after_interruption(fit_prior("product")); }
+TEST_F(Interrupted, FitGaussianPrior) { expect_same_after_interruption(fit_prior("gaussian")); }
 TEST_F(Interrupted, SampleSde) { expect_same_after_interruption(sample("sde", "200000")); }
 TEST_F(Interrupted, SampleOde) { expect_same_after_interruption(sample("ode", "100000")); }
+
+TEST_F(Interrupted, FitOfOtherProcesses) {
+    const std::string law = path("law.toml");
+    const int trials = (moments() + 3) / 4;
+    expect_same_after_interruption(fit_process("50000", {"--process", "box", "--radius", "18"}), trials);
+    expect_same_after_interruption(
+        fit_process("50000", {"--process", "torus", "--box", "-6:6", "--radius", "9"}), trials);
+    expect_same_after_interruption(fit_process("100000", {"--process", "ve"}), trials);
+    expect_same_after_interruption(
+        fit_process("100000", {"--process", "linear", "--drift", law, "--noise", law, "--degree", "6"}),
+        trials);
+    expect_same_after_interruption(nonlinear_fit("4000", "1"), trials);
+}
+
+TEST_F(Interrupted, ResumeIsRefusedWhenTheDriftChanged) {
+    const Work work = nonlinear_fit("300000", "3");
+    Conditions conditions = often_saved();
+    conditions.signal = SIGTERM;
+    conditions.signal_after = 0.5; // of a minute; longer where the machine is busy and nothing is saved yet
+    while (!std::filesystem::exists(path("m.dynkin.checkpoint")) && conditions.signal_after < 100) {
+        const Outcome stopped = run(arguments(work), conditions);
+        ASSERT_EQ(stopped.exit_code, 143) << stopped.err;
+        conditions.signal_after *= 2;
+    }
+    write_bytes(path("drift.toml"), "[drift]\nkind = \"double_well\"\ndimension = 2\na = 1.5\n");
+    const Outcome refused = run(arguments(work, {"--resume"}), often_saved());
+    EXPECT_EQ(refused.exit_code, 3);
+    EXPECT_NE(refused.err.find("drift"), std::string::npos) << refused.err;
+}
 
 // A checkpoint is not continued into another result.
 TEST_F(Interrupted, ResumeIsRefusedWhenTheConfigurationChanged) {
     const Work work = draw("2000000");
     Conditions conditions = often_saved();
     conditions.signal = SIGINT;
-    conditions.signal_after = 0.5; // of more than a second
+    conditions.signal_once = path("train.npy.checkpoint"); // the run takes more than a second
     EXPECT_EQ(run(arguments(work), conditions).exit_code, 130);
     ASSERT_TRUE(std::filesystem::exists(path("train.npy.checkpoint")));
     Work changed = work;
