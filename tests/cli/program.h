@@ -20,8 +20,8 @@ struct Conditions {
     int signal = 0;                 ///< sent `signal_after` seconds after the start, unless the run has ended
     double signal_after = 0;
     std::string signal_once; ///< path; and not before this file exists
-    std::string program;  ///< path; empty: dynkin as users have it
-    double timeout = 300; ///< seconds; a run that takes longer is killed and fails the test
+    std::string program;     ///< path; empty: dynkin as users have it
+    double timeout = 300;    ///< seconds; a run that takes longer is killed and fails the test
 };
 
 struct Outcome {
