@@ -68,7 +68,7 @@ void Fitter::fit_linear() {
         for (size_t k = 0; k < monomials.size(); ++k)
             b.moments[k] += sums(part, k) / static_cast<double>(rows());
     b.moments[0] = 1;
-    LinearField(model_).at(b.t_min); // or an error that says what is wrong
+    LinearField(model_).at(context_, std::span(&b.t_min, 1)); // or an error that says what is wrong
     report_.moment_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     report_.moments = monomials.size(),
     report_.basis_size = Monomials(model_.dimension(), b.degree).size() - 1;

@@ -10,6 +10,7 @@
 #include <fmt/core.h>
 #include <lapacke.h>
 #include <numbers>
+#include <numeric>
 
 namespace dynkin {
 
@@ -62,31 +63,6 @@ Array<double> triangle_times(const Array<double>& a, const Array<double>& b) {
         for (size_t j = 0; j < c.cols(); ++j)
             for (size_t k = 0; k <= i; ++k) c(i, j) += a(i, k) * b(k, j);
     return c;
-}
-
-/// Moments of y = inverse (x - mean) from those of x.
-std::vector<double> whitened_moments(const Monomials& m, const std::vector<double>& of_x,
-                                     const std::vector<double>& mean, const Array<double>& inverse) {
-    const size_t n = m.size();
-    const int d = m.dimension;
-    Array<double> polynomial(n, n); // row alpha: y^alpha in powers of x
-    polynomial(0, 0) = 1;
-    std::vector<double> out(n, 1.0);
-    for (size_t k = 1; k < n; ++k) {
-        const int* alpha = m.at(k);
-        const int i = static_cast<int>(std::find_if(alpha, alpha + d, [](int a) { return a > 0; }) - alpha);
-        const double* before = polynomial.row(m.shifted(k, i, -1));
-        const double* with = inverse.row(static_cast<size_t>(i));
-        double constant = 0;
-        for (int j = 0; j <= i; ++j) constant -= with[j] * mean[static_cast<size_t>(j)];
-        for (size_t b = 0; b < k; ++b) {
-            if (before[b] == 0) continue;
-            polynomial(k, b) += constant * before[b];
-            for (int j = 0; j <= i; ++j) polynomial(k, m.shifted(b, j, 1)) += with[j] * before[b];
-        }
-        out[k] = cblas_ddot(static_cast<int>(n), polynomial.row(k), 1, of_x.data(), 1);
-    }
-    return out;
 }
 
 /// He_n(x)/sqrt(n!) = sum_k h(n, k) x^k.
@@ -189,6 +165,7 @@ LinearField::LinearField(const Model& model)
     require(initial_.size() == moments_.size(), ErrorKind::input, "linear process: the moments do not fit");
     for (size_t i = 0; i < dimension(); ++i) trace_ += equation_.drift(i, i);
     list_functions();
+    list_tables();
 }
 
 /// How each phi_k follows from others, and what the derivatives of h are sums of.
@@ -238,14 +215,53 @@ kernels::LinearModel LinearField::model() const {
             trace_};
 }
 
-LinearState LinearField::at(double t) const {
-    const size_t d = dimension(), n = moments_.size();
-    Array<double> scaled = generator_;
-    for (double& x : scaled) x *= t;
-    const Array<double> flow = matrix_exponential(scaled);
-    std::vector<double> moments(n);
-    cblas_dgemv(CblasRowMajor, CblasNoTrans, static_cast<int>(n), static_cast<int>(n), 1, flow.data(),
-                static_cast<int>(n), initial_.data(), 1, 0, moments.data(), 1);
+/// What kernels::LinearTables point at.
+void LinearField::list_tables() {
+    const size_t d = dimension(), n = moments_.size(), k = basis_.size();
+    const Array<double> hermite = hermite_powers(basis_.degree);
+    for (size_t p = 0; p < n; ++p) {
+        const int* alpha = moments_.at(p);
+        for (size_t j = 0; j < d; ++j)
+            lower_.push_back(alpha[j] > 0 ? static_cast<int>(moments_.shifted(p, static_cast<int>(j), -1))
+                                          : -1);
+        const auto i =
+            static_cast<size_t>(std::find_if(alpha, alpha + d, [](int a) { return a > 0; }) - alpha);
+        coordinate_.push_back(static_cast<int>(i < d ? i : 0));
+        before_.push_back(i < d ? lower_[p * d + i] : -1);
+    }
+    hermite_ = Array<double>(k, k);
+    for (size_t a = 0; a < k; ++a) {
+        if (a > 0) lambda_.push_back(std::accumulate(basis_.at(a), basis_.at(a) + d, 0));
+        for (size_t b = 0; b < k; ++b) {
+            double coefficient = 1;
+            std::vector<int> sum(d);
+            for (size_t j = 0; j < d; ++j) {
+                const int p = basis_.at(a)[j], q = basis_.at(b)[j];
+                coefficient *= q <= p ? hermite(static_cast<size_t>(p), static_cast<size_t>(q)) : 0;
+                sum[j] = p + q;
+            }
+            hermite_(a, b) = coefficient;
+            sums_.push_back(static_cast<int>(moments_.place.at(sum)));
+        }
+    }
+}
+
+kernels::LinearTables LinearField::tables() const {
+    return {basis_.dimension,
+            static_cast<int>(moments_.size()),
+            static_cast<int>(basis_.size()),
+            moments_.exponents.data(),
+            lower_.data(),
+            sums_.data(),
+            coordinate_.data(),
+            before_.data(),
+            hermite_.data()};
+}
+
+LinearState LinearField::law_at(double t, std::span<const double> moments) const {
+    const size_t d = dimension();
+    require(std::all_of(moments.begin(), moments.end(), [](double x) { return std::isfinite(x); }),
+            ErrorKind::numerical, fmt::format("linear process: the moments at t = {:g} are not finite", t));
     LinearState state;
     state.mean.assign(moments.begin() + 1, moments.begin() + 1 + static_cast<std::ptrdiff_t>(d));
     state.factor = Array<double>(d, d);
@@ -267,46 +283,59 @@ LinearState LinearField::at(double t) const {
     for (size_t i = 0; i < d; ++i)
         for (size_t j = 0; j < d; ++j)
             for (size_t k = 0; k <= j; ++k) state.spread(i, j) += half(i, k) * state.inverse(j, k);
+    return state;
+}
 
-    // E[phi_alpha phi_beta] = sum of Hermite coefficients and whitened moments.
-    const std::vector<double> white = whitened_moments(moments_, moments, state.mean, state.inverse);
-    const Array<double> hermite = hermite_powers(basis_.degree);
-    const size_t k = basis_.size();
-    Array<double> powers(k, k), matrix(k, k); // phi in powers of y; E[y^(beta + gamma)]
-    for (size_t a = 0; a < k; ++a)
-        for (size_t b = 0; b < k; ++b) {
-            double coefficient = 1;
-            std::vector<int> sum(d);
-            for (size_t j = 0; j < d; ++j) {
-                const int p = basis_.at(a)[j], q = basis_.at(b)[j];
-                coefficient *= q <= p ? hermite(static_cast<size_t>(p), static_cast<size_t>(q)) : 0;
-                sum[j] = p + q;
-            }
-            powers(a, b) = coefficient;
-            matrix(a, b) = white[moments_.place.at(sum)];
-        }
-    const Array<double> inner = product(product(powers, matrix), powers, true);
-    // A_kl = sum_i sqrt(k_i l_i) E[phi_{k - e_i} phi_{l - e_i}], b_k = |k| E[phi_k]
-    Array<double> a(k - 1, k - 1);
-    std::vector<double> b(k - 1), lambda(k - 1);
-    for (size_t p = 1; p < k; ++p) {
-        lambda[p - 1] = 0;
-        for (size_t j = 0; j < d; ++j) lambda[p - 1] += basis_.at(p)[j];
-        // Up to degree two these are 0 by the choice of y.
-        b[p - 1] = lambda[p - 1] <= 2 ? 0 : lambda[p - 1] * inner(p, 0);
-        for (size_t q = 1; q <= p; ++q)
-            for (int i = 0; i < basis_.dimension; ++i) {
-                const int u = basis_.at(p)[i], v = basis_.at(q)[i];
-                if (u && v)
-                    a(p - 1, q - 1) += std::sqrt(static_cast<double>(u) * v) *
-                                       inner(basis_.shifted(p, i, -1), basis_.shifted(q, i, -1));
-            }
-    }
-    const SolveStatus status = solve_score_system(a, b, lambda, ridge_, state.c);
+void LinearField::take_solution(double t, const SolveStatus& status, std::span<const double> c,
+                                LinearState& state) const {
     require(status.solved, ErrorKind::numerical,
             fmt::format("linear process: the system at t = {:g} has no solution", t));
-    state.c.insert(state.c.begin(), 0.0);
+    state.c.assign(1, 0.0);
+    state.c.insert(state.c.end(), c.begin(), c.end());
+}
+
+LinearState LinearField::at(double t) const {
+    const size_t n = moments_.size(), k = basis_.size();
+    Array<double> scaled = generator_;
+    for (double& x : scaled) x *= t;
+    const Array<double> flow = matrix_exponential(std::move(scaled));
+    std::vector<double> moments(n), white(n);
+    cblas_dgemv(CblasRowMajor, CblasNoTrans, static_cast<int>(n), static_cast<int>(n), 1, flow.data(),
+                static_cast<int>(n), initial_.data(), 1, 0, moments.data(), 1);
+    LinearState state = law_at(t, moments);
+    const kernels::LinearTables table = tables();
+    Array<double> polynomial(n, n); // row alpha: y^alpha in powers of x
+    polynomial(0, 0) = white[0] = 1;
+    for (size_t p = 1; p < n; ++p) {
+        const double* previous = polynomial.row(static_cast<size_t>(before_[p]));
+        for (size_t b = 0; b <= p; ++b)
+            polynomial(p, b) =
+                kernels::whitened_coefficient(table, state.mean.data(), state.inverse.data(),
+                                              static_cast<int>(p), static_cast<int>(b), previous);
+        white[p] = cblas_ddot(static_cast<int>(n), polynomial.row(p), 1, moments.data(), 1);
+    }
+    // E[phi_alpha phi_beta] = sum of Hermite coefficients and whitened moments.
+    Array<double> powers(k, k), a(k - 1, k - 1);
+    for (size_t p = 0; p < powers.size(); ++p) powers[p] = white[static_cast<size_t>(sums_[p])];
+    const Array<double> inner = product(product(hermite_, powers), hermite_, true);
+    std::vector<double> b(k - 1), c;
+    for (size_t p = 1; p < k; ++p) {
+        b[p - 1] = kernels::linear_side(table, inner.data(), static_cast<int>(p));
+        for (size_t q = 1; q <= p; ++q)
+            a(p - 1, q - 1) =
+                kernels::linear_matrix(table, inner.data(), static_cast<int>(p), static_cast<int>(q));
+    }
+    const SolveStatus status = solve_score_system(a, b, lambda_, ridge_, c);
+    take_solution(t, status, c, state);
     return state;
+}
+
+std::vector<LinearState> LinearField::at(const Context& context, std::span<const double> times) const {
+    if constexpr (built_with_cuda)
+        if (context.device() == Device::cuda) return at_on_device(context, times);
+    std::vector<LinearState> states(times.size());
+    parallel_for(context.threads(), times.size(), [&](size_t k, size_t) { states[k] = at(times[k]); });
+    return states;
 }
 
 Array<double> monomial_sums(const Context& context, const Monomials& monomials, size_t rows,

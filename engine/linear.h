@@ -7,9 +7,11 @@
 #include "model.h"
 #include "progress.h"
 #include "sampler.h"
+#include "solve.h"
 #include <functional>
 #include <map>
 #include <memory>
+#include <span>
 #include <vector>
 
 namespace dynkin {
@@ -59,6 +61,8 @@ class LinearField {
   public:
     explicit LinearField(const Model& model);
     LinearState at(double t) const;
+    /// At each of the times; on the context's device but for the laws, d x d.
+    std::vector<LinearState> at(const Context& context, std::span<const double> times) const;
     std::size_t dimension() const { return static_cast<std::size_t>(basis_.dimension); }
     const LinearEquation& equation() const { return equation_; }
     /// What the formulas of kernels/linear.h need beside the law of a time. h is evaluated at y cut to four
@@ -71,6 +75,12 @@ class LinearField {
 
   private:
     void list_functions();
+    void list_tables();
+    kernels::LinearTables tables() const;
+    LinearState law_at(double t, std::span<const double> moments) const; ///< without c
+    void take_solution(double t, const SolveStatus& status, std::span<const double> c,
+                       LinearState& state) const;
+    std::vector<LinearState> at_on_device(const Context& context, std::span<const double> times) const;
 
     Monomials moments_, basis_; ///< up to twice the degree of the potential, and up to it
     LinearEquation equation_;
@@ -78,8 +88,9 @@ class LinearField {
     Array<double> generator_;
     std::vector<kernels::LinearFunction> functions_;
     std::vector<kernels::LinearPart> slopes_, curvatures_;
-    std::vector<int> first_slope_, first_curvature_;
-    std::vector<double> initial_;
+    std::vector<int> first_slope_, first_curvature_, lower_, sums_, coordinate_, before_;
+    Array<double> hermite_;
+    std::vector<double> initial_, lambda_; ///< lambda: the degrees of the functions
     double ridge_;
 };
 
@@ -95,7 +106,7 @@ class DeviceLinear; // device_linear.h
 class LinearSampler {
   public:
     LinearSampler(const Context& context, const Model& model, const SampleOptions& options);
-    /// As WaveSampler::generate(). The same bytes on the device.
+    /// As WaveSampler::generate(). The same bytes on the device from the same states.
     void generate(std::size_t first, Array<float>& x, Array<double>& log_density, Progress& progress);
 
   private:

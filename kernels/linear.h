@@ -5,6 +5,7 @@
 #include "elementary.h"
 #include "philox.h"
 #include "portable.h"
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 
@@ -45,6 +46,52 @@ struct LinearLaw {
 struct LinearStep {
     const double *gain, *factor;
 };
+
+/// What the systems of all times are assembled from: `count` monomials alpha up to twice the degree of the
+/// potential, the first `size` of which are the alpha of the functions phi.
+struct LinearTables {
+    int dimension, count, size;
+    const int* exponents;           ///< count x dimension
+    const int* lower;               ///< count x dimension: the place of alpha - e_j, or -1
+    const int* sums;                ///< size x size: the place of alpha + beta
+    const int *coordinate, *before; ///< count: the first j with alpha_j > 0, and the place of alpha - e_j
+    const double* hermite;          ///< size x size: phi_alpha = sum of hermite y^beta
+};
+
+/// Coefficient b of monomial k > 0 of y = inverse (x - mean), in powers of x; previous: those of monomial
+/// before[k].
+DYNKIN_HD double whitened_coefficient(const LinearTables& t, const double* mean, const double* inverse, int k,
+                                      int b, const double* previous) {
+    const int i = t.coordinate[k];
+    const double* with = inverse + i * t.dimension;
+    double constant = 0, sum = 0;
+    for (int j = 0; j <= i; ++j) constant -= with[j] * mean[j];
+    for (int j = i; j >= 0; --j) {
+        const int from = t.lower[b * t.dimension + j];
+        if (from >= 0) sum += with[j] * previous[from];
+    }
+    return sum + constant * previous[b];
+}
+
+/// A_pq = sum_i sqrt(p_i q_i) E[phi_(p - e_i) phi_(q - e_i)], inner: E[phi phi'].
+DYNKIN_HD double linear_matrix(const LinearTables& t, const double* inner, int p, int q) {
+    const int d = t.dimension;
+    double sum = 0;
+    for (int i = 0; i < d; ++i) {
+        const int u = t.exponents[p * d + i], v = t.exponents[q * d + i];
+        if (u > 0 && v > 0)
+            sum += std::sqrt(static_cast<double>(u) * v) *
+                   inner[t.lower[p * d + i] * t.size + t.lower[q * d + i]];
+    }
+    return sum;
+}
+
+/// b_p = |p| E[phi_p]; 0 up to degree two by the choice of y.
+DYNKIN_HD double linear_side(const LinearTables& t, const double* inner, int p) {
+    int degree = 0;
+    for (int i = 0; i < t.dimension; ++i) degree += t.exponents[p * t.dimension + i];
+    return degree <= 2 ? 0 : degree * inner[p * t.size];
+}
 
 /// Numbers that functions with `work` need, and those of runge_kutta() and step_backwards().
 DYNKIN_HD int linear_work(int dimension, int size) { return size + 6 * dimension + 1; }

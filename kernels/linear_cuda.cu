@@ -37,6 +37,37 @@ __global__ void __launch_bounds__(block_threads) monomial_kernel(MonomialSums s)
     if (k < s.count) s.sums[blockIdx.y * static_cast<size_t>(s.count) + static_cast<size_t>(k)] = sum;
 }
 
+/// blockIdx.y: the monomial, from `first` on; thread: a coefficient.
+__global__ void __launch_bounds__(block_threads)
+    whiten_kernel(kernels::LinearTables t, const double* law, int first, double* polynomial) {
+    const int b = static_cast<int>(gpu::thread_number()), k = first + static_cast<int>(blockIdx.y);
+    if (b >= t.count) return;
+    const size_t n = static_cast<size_t>(t.count);
+    double* row = polynomial + static_cast<size_t>(k) * n;
+    if (k == 0)
+        row[b] = b == 0;
+    else
+        row[b] = kernels::whitened_coefficient(t, law, law + t.dimension, k, b,
+                                               polynomial + static_cast<size_t>(t.before[k]) * n);
+}
+
+__global__ void __launch_bounds__(block_threads)
+    products_kernel(kernels::LinearTables t, const double* moments, double* out) {
+    const size_t k = gpu::thread_number();
+    if (k < static_cast<size_t>(t.size) * static_cast<size_t>(t.size)) out[k] = moments[t.sums[k]];
+}
+
+/// blockIdx.y: the row, without phi_0.
+__global__ void __launch_bounds__(block_threads)
+    system_kernel(kernels::LinearTables t, const double* inner, double* a, double* b) {
+    const int q = static_cast<int>(gpu::thread_number()), p = static_cast<int>(blockIdx.y), n = t.size - 1;
+    if (q > p) return;
+    if (q == 0) b[p] = kernels::linear_side(t, inner, p + 1);
+    const double value = kernels::linear_matrix(t, inner, p + 1, q + 1);
+    a[static_cast<size_t>(p) * static_cast<size_t>(n) + static_cast<size_t>(q)] = value;
+    a[static_cast<size_t>(q) * static_cast<size_t>(n) + static_cast<size_t>(p)] = value;
+}
+
 /// Numbers of one particle, in columns of a chunk.
 struct Column {
     double* at;
@@ -143,6 +174,27 @@ void monomial_sums(DeviceStream stream, const MonomialSums& sums) {
                 dim3(gpu::blocks_for(static_cast<size_t>(sums.count), block_threads),
                      gpu::blocks_for(sums.rows, static_cast<unsigned>(sums.part))),
                 block_threads, static_cast<size_t>(staged * sums.dimension) * sizeof(double), stream, sums);
+}
+
+void whitened_monomials(DeviceStream stream, const kernels::LinearTables& tables, const double* law,
+                        int first, int last, double* polynomial) {
+    gpu::launch(whiten_kernel,
+                dim3(gpu::blocks_for(static_cast<size_t>(tables.count), block_threads),
+                     static_cast<unsigned>(last - first)),
+                block_threads, 0, stream, tables, law, first, polynomial);
+}
+
+void power_products(DeviceStream stream, const kernels::LinearTables& tables, const double* moments,
+                    double* out) {
+    const size_t size = static_cast<size_t>(tables.size);
+    gpu::launch(products_kernel, blocks(size * size), block_threads, 0, stream, tables, moments, out);
+}
+
+void linear_system(DeviceStream stream, const kernels::LinearTables& tables, const double* inner, double* a,
+                   double* b) {
+    const size_t rows = static_cast<size_t>(tables.size) - 1;
+    gpu::launch(system_kernel, dim3(blocks(rows), static_cast<unsigned>(rows)), block_threads, 0, stream,
+                tables, inner, a, b);
 }
 
 void linear_scores(DeviceStream stream, const LinearTimes& model, size_t particles, const double* x,

@@ -1,5 +1,5 @@
-// linear_cuda.h - linear processes on the device: monomials of the data, score, samples and densities.
-// Formulas: linear.h. A thread has a particle from its start to its end.
+// linear_cuda.h - linear processes on the device: monomials of the data, systems, score, samples and
+// densities. Formulas: linear.h. A thread has a particle from its start to its end.
 #pragma once
 #include "device.h"
 #include "linear.h"
@@ -18,6 +18,19 @@ struct MonomialSums {
     double* sums;
 };
 void monomial_sums(DeviceStream stream, const MonomialSums& sums);
+
+// The system of one time; all pointers are the device's, and all is enqueued.
+
+/// Coefficients (count x count) of the monomials of y in powers of x; of those of a degree, first .. last -
+/// 1, from those of the degree before. first = 0: of the constant. law: mean and inverse.
+void whitened_monomials(DeviceStream stream, const kernels::LinearTables& tables, const double* law,
+                        int first, int last, double* polynomial);
+/// out (size x size) = E[y^(alpha + beta)]
+void power_products(DeviceStream stream, const kernels::LinearTables& tables, const double* moments,
+                    double* out);
+/// linear_matrix(), both triangles, and linear_side(), without phi_0: a of size - 1 rows.
+void linear_system(DeviceStream stream, const kernels::LinearTables& tables, const double* inner, double* a,
+                   double* b);
 
 /// A model at its times; device memory. Laws one after another, each of law_numbers(): mean, factor, inverse,
 /// spread, c, log_normaliser.
