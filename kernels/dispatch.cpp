@@ -41,9 +41,10 @@ const TableKernels& table_kernels(Isa isa) {
 }
 
 template <class T> std::size_t moment_scratch(const MomentGroup& group) {
-    // Rows of one register block and all columns of one block of samples, at the widest level.
+    // Panels of columns, and rows, of one block of samples, at the widest level.
     constexpr std::size_t depth = 1024 / sizeof(T) < kMomentTile ? 1024 / sizeof(T) : kMomentTile;
-    return 24 * (depth + 64 / sizeof(T)) + (group.cols.size() + 16) * depth;
+    const std::size_t rows = moment_rows_are_shared(group) ? group.rows.size() + 3 : 24;
+    return kMomentPanels * depth * 64 / sizeof(T) + rows * (depth + 64 / sizeof(T));
 }
 template std::size_t moment_scratch<float>(const MomentGroup&);
 template std::size_t moment_scratch<double>(const MomentGroup&);

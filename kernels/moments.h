@@ -22,6 +22,12 @@ struct MomentGroup {
     std::size_t size() const { return weights.size() * rows.size() * ld; }
 };
 
+/// Columns are packed in panels of a vector's width, so many at a time: they stay in the second-level cache.
+constexpr int kMomentPanels = 16;
+/// Rows of a group are packed once for all of its weights, if they fill a register block; few rows are
+/// multiplied with the weights first, so that blocks hold rows of several weights.
+inline bool moment_rows_are_shared(const MomentGroup& group) { return group.rows.size() >= 16; }
+
 /// One family's functions as piecewise polynomials, or Hermite: coefficients[(piece * (degree + 1) + power) *
 /// stride + n], in the local variable in [-1, 1].
 template <class T> struct FunctionTable {

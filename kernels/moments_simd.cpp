@@ -16,24 +16,55 @@ template <class T> constexpr int kDepth = 1024 / static_cast<int>(sizeof(T)) < k
 template <class T>
 constexpr int kRowStride = kDepth<T> + 64 / static_cast<int>(sizeof(T)); ///< no 4 KiB aliasing
 
-/// sums[m][lane] = sum_s rows[m][s] column[s][lane]: ROWS accumulators in registers, one column load a
-/// sample.
-template <int ROWS, class T>
-inline __attribute__((always_inline)) void multiply(const T* rows, const T* column, Vector<T>* sums) {
+/// Adds the sums of one row of a register block to float64 results.
+template <class T> inline __attribute__((always_inline)) void add(Vector<T> sum, double* out) {
+    if constexpr (sizeof(T) == 8)
+        store(out, load(out) + sum);
+    else {
+        typedef float Half __attribute__((vector_size(kVectorBytes / 2)));
+        constexpr int wide = kVectorBytes / 8;
+        Half half[2];
+        std::memcpy(half, &sum, sizeof sum);
+        for (int k = 0; k < 2; ++k)
+            store(out + k * wide, load(out + k * wide) + __builtin_convertvector(half[k], Vector<double>));
+    }
+}
+
+/// Rows of a block and what they are multiplied with: rows[m][s], weight[s] (no weight: nullptr, and products
+/// with the weight are in the rows).
+template <class T> struct Factors {
+    const T *rows, *weight;
+    int count; ///< at most kRowStep; further rows up to a multiple of 4 are read, and their sums dropped
+};
+
+/// out[m * ld + lane] += sum_s rows[m][s] weight[s] column[s][lane]: ROWS accumulators in registers, one
+/// column load a sample. The results are asked for before they are needed.
+template <int ROWS, bool WEIGHTED, class T> inline __attribute__((always_inline)) void
+multiply(const Factors<T>& f, const T* column, double* out, std::size_t ld) {
+    for (int m = 0; m < f.count; ++m) __builtin_prefetch(out + static_cast<std::size_t>(m) * ld, 1);
+    const T* rows = f.rows;
     Vector<T> sum[ROWS] = {};
     for (int s = 0; s < kDepth<T>; ++s) {
-        const Vector<T> c = load(column + s * kLanes<T>);
+        Vector<T> c = load(column + s * kLanes<T>);
+        if constexpr (WEIGHTED) c *= broadcast(f.weight[s]);
 #pragma GCC unroll 24
         for (int m = 0; m < ROWS; ++m) sum[m] += broadcast(rows[m * kRowStride<T> + s]) * c;
     }
-    for (int m = 0; m < ROWS; ++m) sums[m] = sum[m];
+#pragma GCC unroll 24
+    for (int m = 0; m < ROWS; ++m)
+        if (m < ROWS - 3 || m < f.count) add<T>(sum[m], out + static_cast<std::size_t>(m) * ld);
 }
 
-template <class T> void multiply_rows(int rows, const T* row, const T* column, Vector<T>* sums) {
-    if (kRowStep == 24 && rows > 16) return multiply<24>(row, column, sums);
-    if (kRowStep == 24 && rows > 8) return multiply<16>(row, column, sums);
-    if (rows > 4) return multiply<8>(row, column, sums);
-    return multiply<4>(row, column, sums);
+template <bool WEIGHTED, class T>
+void multiply_rows(const Factors<T>& f, const T* column, double* out, std::size_t ld) {
+    if constexpr (kRowStep == 24) {
+        if (f.count > 20) return multiply<24, WEIGHTED>(f, column, out, ld);
+        if (f.count > 16) return multiply<20, WEIGHTED>(f, column, out, ld);
+        if (f.count > 12) return multiply<16, WEIGHTED>(f, column, out, ld);
+        if (f.count > 8) return multiply<12, WEIGHTED>(f, column, out, ld);
+    }
+    if (f.count > 4) return multiply<8, WEIGHTED>(f, column, out, ld);
+    return multiply<4, WEIGHTED>(f, column, out, ld);
 }
 
 /// Transposes a square of kLanes vectors in registers: log2(kLanes) rounds of exchanges.
@@ -55,11 +86,13 @@ template <class T> inline __attribute__((always_inline)) void transpose(Vector<T
     }
 }
 
-/// Columns as panels of kLanes: panel[p][s][lane]; missing columns are 0.
-template <class T> void pack_columns(const MomentGroup& group, const T* functions, int sample, T* panel) {
+/// Columns as panels of kLanes, from panel `begin` to `end`: panel[p - begin][s][lane]; missing columns are
+/// 0.
+template <class T>
+void pack_columns(const MomentGroup& group, int begin, int end, const T* functions, int sample, T* panel) {
     constexpr int lanes = kLanes<T>;
     const int n = static_cast<int>(group.cols.size());
-    for (int p = 0; p * lanes < n; ++p, panel += kDepth<T> * lanes) {
+    for (int p = begin; p < end; ++p, panel += kDepth<T> * lanes) {
         const T* from[lanes];
         for (int lane = 0; lane < lanes; ++lane) {
             const int column = group.cols[static_cast<std::size_t>(std::min(p * lanes + lane, n - 1))];
@@ -76,25 +109,9 @@ template <class T> void pack_columns(const MomentGroup& group, const T* function
     }
 }
 
-/// Adds the sums of one register block to float64 results.
-template <class T> inline void add(Vector<T> sum, double* out) {
-    constexpr int wide = kVectorBytes / 8;
-    if constexpr (sizeof(T) == 8)
-        store(out, load(out) + sum);
-    else {
-        T values[kLanes<T>];
-        store(values, sum);
-        typedef float Half __attribute__((vector_size(kVectorBytes / 2)));
-        for (int k = 0; k < kLanes<T>; k += wide) {
-            Half half;
-            std::memcpy(&half, values + k, sizeof half);
-            store(out + k, load(out + k) + __builtin_convertvector(half, Vector<double>));
-        }
-    }
-}
-
+/// Products of weights and rows from place `first` of the flattened range.
 template <class T>
-void pack_rows(const MomentGroup& group, int first, int count, const T* functions, int sample, T* rows) {
+void pack_products(const MomentGroup& group, int first, int count, const T* functions, int sample, T* rows) {
     const int per_weight = static_cast<int>(group.rows.size());
     for (int m = 0; m < count; ++m) {
         const auto at = static_cast<std::size_t>(first + m);
@@ -105,36 +122,107 @@ void pack_rows(const MomentGroup& group, int first, int count, const T* function
         T* out = rows + m * kRowStride<T>;
         for (int s = 0; s < kDepth<T>; ++s) out[s] = w[s] * r[s];
     }
-    const int padded = count > 16 ? 24 : count > 8 ? 16 : count > 4 ? 8 : 4;
+    const int padded = (count + 3) / 4 * 4;
     std::fill_n(rows + count * kRowStride<T>, (padded - count) * kRowStride<T>, T{0});
+}
+
+/// The rows of one weight and three of zeros behind them.
+template <class T> void pack_rows(const MomentGroup& group, const T* functions, int sample, T* rows) {
+    for (const int row : group.rows) {
+        std::copy_n(functions + static_cast<std::size_t>(row) * kMomentTile + sample, kDepth<T>, rows);
+        rows += kRowStride<T>;
+    }
+    std::fill_n(rows, 3 * kRowStride<T>, T{0});
+}
+
+/// Sum of the lanes, by halves.
+template <class T> inline __attribute__((always_inline)) T sum_of(Vector<T> v) {
+#pragma GCC unroll 4
+    for (int h = kLanes<T> / 2; h > 0; h /= 2) {
+        Index<T> high;
+        for (int lane = 0; lane < kLanes<T>; ++lane) high[lane] = lane ^ h;
+        v += __builtin_shuffle(v, high);
+    }
+    return v[0];
+}
+
+/// The few columns behind the last full panel, n >= first_column: samples side by side in a vector instead of
+/// columns, from the table as it is.
+template <class T> void multiply_rim(const MomentGroup& group, const Factors<T>& f, int first_column,
+                                     const T* functions, int sample, double* out) {
+    constexpr int parts = kDepth<T> / kLanes<T>;
+    for (std::size_t n = static_cast<std::size_t>(first_column); n < group.cols.size(); ++n) {
+        const T* column = functions + static_cast<std::size_t>(group.cols[n]) * kMomentTile + sample;
+        T weighted[kDepth<T>];
+        for (int s = 0; s < kDepth<T>; ++s) weighted[s] = f.weight ? f.weight[s] * column[s] : column[s];
+        for (int m = 0; m < f.count; ++m) {
+            const T* row = f.rows + m * kRowStride<T>;
+            Vector<T> sum[4] = {};
+            for (int k = 0; k < parts; k += 4)
+                for (int chain = 0; chain < 4; ++chain)
+                    sum[chain] +=
+                        load(row + (k + chain) * kLanes<T>) * load(weighted + (k + chain) * kLanes<T>);
+            out[static_cast<std::size_t>(m) * group.ld + n] +=
+                sum_of<T>((sum[0] + sum[1]) + (sum[2] + sum[3]));
+        }
+    }
+}
+
+/// Columns in panels; the others are so few that a panel of them would mostly multiply zeros.
+template <class T> int paneled_columns(const MomentGroup& group) {
+    const int n = static_cast<int>(group.cols.size()), rim = n % kLanes<T>;
+    return !group.triangular && rim <= kLanes<T> / 2 ? n - rim : n;
+}
+
+/// The panels [begin, end) of columns, packed, with rows [first, last) of the flattened range.
+template <class T> void multiply_panels(const MomentGroup& group, int first, int last, int begin, int end,
+                                        const T* functions, int sample, const T* panel, T* rows,
+                                        double* result) {
+    const int per_weight = static_cast<int>(group.rows.size());
+    const bool many = moment_rows_are_shared(group);
+    for (int m = first; m < last;) {
+        const int place = m % per_weight; // among the weight's rows
+        int count = std::min(kRowStep, last - m);
+        if (many) count = std::min(count, per_weight - place);
+        Factors<T> f{rows, nullptr, count};
+        if (!many)
+            pack_products(group, m, count, functions, sample, rows);
+        else {
+            const int weight = group.weights[static_cast<std::size_t>(m / per_weight)];
+            f.rows = rows + place * kRowStride<T>;
+            if (weight != 0) f.weight = functions + static_cast<std::size_t>(weight) * kMomentTile + sample;
+        }
+        for (int p = begin; p < end; ++p) {
+            // On and below the diagonal only: whole steps of 4 rows above it are left out.
+            const int skip = group.triangular ? std::max(0, (p * kLanes<T> - place) / 4 * 4) : 0;
+            if (skip >= count) break;
+            const Factors<T> below{f.rows + skip * kRowStride<T>, f.weight, count - skip};
+            const T* column = panel + (p - begin) * kDepth<T> * kLanes<T>;
+            double* out = result + group.offset + static_cast<std::size_t>(m + skip) * group.ld +
+                          static_cast<std::size_t>(p * kLanes<T>);
+            if (f.weight)
+                multiply_rows<true>(below, column, out, group.ld);
+            else
+                multiply_rows<false>(below, column, out, group.ld);
+        }
+        if (begin == 0)
+            multiply_rim(group, f, paneled_columns<T>(group), functions, sample,
+                         result + group.offset + static_cast<std::size_t>(m) * group.ld);
+        m += count;
+    }
 }
 
 template <class T> void accumulate(const MomentGroup& group, int first, int last, const T* functions,
                                    double* result, T* scratch) {
-    const int per_weight = static_cast<int>(group.rows.size());
-    const int panels = (static_cast<int>(group.cols.size()) + kLanes<T> - 1) / kLanes<T>;
-    T* rows = scratch;
-    T* panel = scratch + kRowStep * kRowStride<T>;
-    Vector<T> sums[kRowStep];
+    const int panels = (paneled_columns<T>(group) + kLanes<T> - 1) / kLanes<T>;
+    T* panel = scratch;
+    T* rows = scratch + kMomentPanels * kDepth<T> * kLanes<T>;
     for (int sample = 0; sample < kMomentTile; sample += kDepth<T>) {
-        pack_columns(group, functions, sample, panel);
-        for (int m = first; m < last;) {
-            int count = std::min(kRowStep, last - m);
-            if (group.triangular) count = std::min(count, per_weight - m % per_weight);
-            pack_rows(group, m, count, functions, sample, rows);
-            const int place = m % per_weight; // among the weight's rows
-            for (int p = 0; p < panels; ++p) {
-                // On and below the diagonal only: whole steps of 8 rows above it are left out.
-                const int skip = group.triangular ? std::max(0, (p * kLanes<T> - place) / 8 * 8) : 0;
-                if (skip >= count) break;
-                multiply_rows(count - skip, rows + skip * kRowStride<T>, panel + p * kDepth<T> * kLanes<T>,
-                              sums);
-                for (int k = skip; k < count; ++k)
-                    add<T>(sums[k - skip], result + group.offset +
-                                               static_cast<std::size_t>(m + k) * group.ld +
-                                               static_cast<std::size_t>(p * kLanes<T>));
-            }
-            m += count;
+        if (moment_rows_are_shared(group)) pack_rows(group, functions, sample, rows);
+        for (int begin = 0; begin == 0 || begin < panels; begin += kMomentPanels) { // a rim alone too
+            const int end = std::min(panels, begin + kMomentPanels);
+            pack_columns(group, begin, end, functions, sample, panel);
+            multiply_panels(group, first, last, begin, end, functions, sample, panel, rows, result);
         }
     }
 }
