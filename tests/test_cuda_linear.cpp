@@ -10,6 +10,7 @@
 #include "tolerance.h"
 #include <random>
 #include <span>
+#include <string_view>
 
 namespace dynkin {
 namespace {
@@ -82,6 +83,8 @@ TEST_P(CudaLinear, StatesAreThoseOfTheCpu) {
 }
 
 TEST_P(CudaLinear, LittleMemoryGivesTheSameStates) {
+    if (std::string_view(GetParam().name) != cases::device_runs().front().name)
+        GTEST_SKIP() << "the order of threads is no matter";
     const Model model = cases::fitted(cases::cpu_context(), cases::rows(500, 3, 5), whirl(), 3);
     const LinearField field(model);
     const std::vector<double> times = model.linear->step_times(8);
