@@ -138,13 +138,13 @@ std::vector<double> MomentClosure::averages(const Context& context, const Array<
     return out;
 }
 
-Array<double> MomentClosure::propagator(double t) const {
+Array<double> MomentClosure::propagator(const Context& context, double t) const {
     require(t >= 0 && std::isfinite(t), ErrorKind::usage,
             fmt::format("closure: expected a time >= 0, got {}", t));
     Array<double> a(size(), size());
     for (size_t r = 0; r < size(); ++r)
         for (size_t k = 0; k < size(); ++k) a(k, r) = generator_(r, k) * t;
-    return matrix_exponential(std::move(a));
+    return matrix_exponential(context, std::move(a));
 }
 
 std::vector<double> MomentClosure::advance(const Array<double>& propagator,
@@ -186,7 +186,8 @@ ClosureChoice choose_closure_scale(const Context& context, const DriftProcess& p
     list_indices(4, 0, index, low);
     const auto moments = [&](int m, const std::vector<double>& scale) {
         const MomentClosure closure(process, m, scale);
-        const auto at = MomentClosure::advance(closure.propagator(time), closure.averages(context, states));
+        const auto at =
+            MomentClosure::advance(closure.propagator(context, time), closure.averages(context, states));
         std::vector<double> out;
         for (size_t k = 0; k < low.size(); k += d) {
             const std::vector<int> power(low.begin() + static_cast<std::ptrdiff_t>(k),

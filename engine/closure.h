@@ -21,9 +21,10 @@ class MomentClosure {
     const std::vector<double>& scale() const { return scale_; }
     /// Averages of the functions over rows; the same bytes for any number of threads.
     std::vector<double> averages(const Context& context, const Array<double>& states) const;
-    /// exp(G' t), size x size: moments at a time t later. Cost some 20 size^3. Throws Error(numerical) when
-    /// it is not finite: the truncation grows without bound, choose another order or scale.
-    Array<double> propagator(double t) const;
+    /// exp(G' t), size x size: moments at a time t later. Cost some 20 products of matrices, on the context's
+    /// device. Throws Error(numerical) when it is not finite: the truncation grows without bound, choose
+    /// another order or scale.
+    Array<double> propagator(const Context& context, double t) const;
     /// propagator * moments.
     static std::vector<double> advance(const Array<double>& propagator, const std::vector<double>& moments);
     /// E[prod_j x_j^power_j], |power|_1 <= order. Throws Error(usage).

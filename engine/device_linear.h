@@ -1,5 +1,5 @@
-// device_linear.h - a linear process on the device (private; defined in builds with CUDA only): what is
-// computed once a time comes from the host, what is done for each row or particle has the host's bits. Its
+// device_linear.h - a linear process on the device (private; defined in builds with CUDA only): from the same
+// states at the times, what is done for each row or particle has the host's bits. Its
 // twins on the CPU stand in linear.cpp and linear_flow.cpp.
 #pragma once
 #include "../kernels/linear_cuda.h"

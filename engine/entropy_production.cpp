@@ -63,10 +63,10 @@ EntropyProduction entropy_production(const Context& context, const DriftProcess&
                         groups));
     const auto edge = [&](size_t g) { return n * g / groups; };
     Array<double> coefficients(groups + 1, basis.terms()); // without one group each; the last row: with all
-    parallel_for(context.threads(), groups + 1, [&](size_t out, size_t) {
-        const auto c = solve_score(sums, ridge, out < groups ? out : SIZE_MAX).coefficients;
-        std::copy(c.begin(), c.end(), coefficients.row(out));
-    });
+    std::vector<ScoreSolution> solutions = solve_score_without_each(context, sums, ridge);
+    solutions.push_back(solve_score(context, sums, ridge));
+    for (size_t c = 0; c < solutions.size(); ++c)
+        std::copy_n(solutions[c].coefficients.begin(), basis.terms(), coefficients.row(c));
     Array<double> part(groups, groups + 1); // rows of a group x coefficients
     bool done = false;
     if constexpr (built_with_cuda)

@@ -12,6 +12,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <lapacke.h>
+#include <numeric>
 
 namespace dynkin {
 namespace {
@@ -246,38 +247,72 @@ ScoreReference gaussian_reference(const Context& context, const DriftProcess& pr
     return out;
 }
 
-ScoreSolution solve_score(const ScoreSums& sums, double ridge, size_t leave_out) {
+ScoreSide score_side(const ScoreSums& sums, double ridge, size_t leave_out) {
     require(!sums.groups.empty(), ErrorKind::usage, "score: no sums to solve");
     require(ridge >= 0 && ridge <= 1, ErrorKind::usage,
             fmt::format("score: expected a ridge from 0 to 1, got {}", ridge));
-    use_sequential_blas();
     const size_t terms = sums.groups[0].right.size();
-    Array<double> gram(terms, terms);
-    std::vector<double> right(terms), scale(terms);
-    double paths = 0;
+    ScoreSide out{0, std::vector<double>(terms), std::vector<double>(terms)};
     for (size_t g = 0; g < sums.groups.size(); ++g) {
         if (g == leave_out) continue;
         const ScoreSums::Group& group = sums.groups[g];
-        paths += group.paths;
-        for (size_t k = 0; k < terms; ++k) {
-            right[k] += group.right[k];
-            for (size_t l = 0; l <= k; ++l) gram(k, l) += group.gram(k, l);
-        }
+        out.paths += group.paths;
+        for (size_t k = 0; k < terms; ++k) out.right[k] += group.right[k], out.scale[k] += group.gram(k, k);
     }
     double largest = 0;
     for (size_t k = 0; k < terms; ++k) {
-        right[k] /= paths;
-        for (size_t l = 0; l <= k; ++l) gram(k, l) /= paths;
-        largest = std::max(largest, gram(k, k));
+        out.right[k] /= out.paths, out.scale[k] /= out.paths;
+        largest = std::max(largest, out.scale[k]);
     }
     require(std::isfinite(largest) && largest > 0, ErrorKind::numerical,
             "score: the Gram matrix is not finite or zero");
-    for (size_t k = 0; k < terms; ++k) scale[k] = std::max(gram(k, k), 1e-14 * largest);
-    ScoreSolution out;
-    const SolveStatus status = solve_score_system(gram, right, scale, ridge, out.coefficients);
-    require(status.solved, ErrorKind::numerical, "score: the linear system cannot be solved");
-    out.ridge = status.ridge, out.condition = status.condition, out.ridge_raised = status.raised > 0;
+    for (double& s : out.scale) s = std::max(s, 1e-14 * largest);
     return out;
+}
+
+ScoreSolution score_solution(const SolveStatus& status, std::span<const double> coefficients) {
+    require(status.solved, ErrorKind::numerical, "score: the linear system cannot be solved");
+    return {{coefficients.begin(), coefficients.end()}, status.ridge, status.condition, status.raised > 0};
+}
+
+ScoreSolution solve_score(const ScoreSums& sums, double ridge, size_t leave_out) {
+    use_sequential_blas();
+    const ScoreSide side = score_side(sums, ridge, leave_out);
+    const size_t terms = side.right.size();
+    Array<double> gram(terms, terms);
+    for (size_t g = 0; g < sums.groups.size(); ++g)
+        for (size_t k = 0; k < terms && g != leave_out; ++k)
+            for (size_t l = 0; l <= k; ++l) gram(k, l) += sums.groups[g].gram(k, l);
+    for (double& x : gram) x /= side.paths;
+    std::vector<double> coefficients;
+    const SolveStatus status = solve_score_system(gram, side.right, side.scale, ridge, coefficients);
+    return score_solution(status, coefficients);
+}
+
+namespace {
+
+std::vector<ScoreSolution> solve_scores(const Context& context, const ScoreSums& sums, double ridge,
+                                        std::span<const size_t> leave_out) {
+    if constexpr (built_with_cuda)
+        if (context.device() == Device::cuda) return solve_scores_on_device(context, sums, ridge, leave_out);
+    std::vector<ScoreSolution> out(leave_out.size());
+    parallel_for(context.threads(), out.size(),
+                 [&](size_t k, size_t) { out[k] = solve_score(sums, ridge, leave_out[k]); });
+    return out;
+}
+
+} // namespace
+
+ScoreSolution solve_score(const Context& context, const ScoreSums& sums, double ridge) {
+    const size_t none = SIZE_MAX;
+    return std::move(solve_scores(context, sums, ridge, std::span(&none, 1)).front());
+}
+
+std::vector<ScoreSolution> solve_score_without_each(const Context& context, const ScoreSums& sums,
+                                                    double ridge) {
+    std::vector<size_t> each(sums.groups.size());
+    std::iota(each.begin(), each.end(), size_t{0});
+    return solve_scores(context, sums, ridge, each);
 }
 
 void fitted_score(const DriftProcess& process, const ScoreBasis& basis, const ScoreReference& reference,

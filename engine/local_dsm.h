@@ -70,6 +70,11 @@ struct ScoreSolution {
 /// is not counted, or none (SIZE_MAX). Throws Error(numerical) when no ridge helps.
 ScoreSolution solve_score(const ScoreSums& sums, double ridge = 1e-4, std::size_t leave_out = SIZE_MAX);
 
+/// The same on the context's device: as it is, and, after one another, without each of the groups.
+ScoreSolution solve_score(const Context& context, const ScoreSums& sums, double ridge = 1e-4);
+std::vector<ScoreSolution> solve_score_without_each(const Context& context, const ScoreSums& sums,
+                                                    double ridge);
+
 /// The score in the driven coordinates at row-major x (count, dimension): reference + grad h. score: (count,
 /// driven).
 void fitted_score(const DriftProcess& process, const ScoreBasis& basis, const ScoreReference& reference,

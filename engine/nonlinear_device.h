@@ -6,8 +6,10 @@
 #include "drift_view.h"
 #include "local_dsm.h"
 #include "nonlinear_model.h"
+#include "solve.h"
 #include <functional>
 #include <memory>
+#include <span>
 #include <vector>
 
 namespace dynkin {
@@ -71,6 +73,18 @@ ScoreSums local_score_sums_on_device(const Context& context, const DriftProcess&
 ScoreSums implicit_score_sums_on_device(const Context& context, const DriftProcess& process,
                                         const ScoreBasis& basis, const ScoreReference& reference,
                                         const Array<double>& states);
+
+/// What a system of sums has beside its matrix: right side and diagonal, means over the groups but one.
+struct ScoreSide {
+    double paths = 0;
+    std::vector<double> right, scale;
+};
+ScoreSide score_side(const ScoreSums& sums, double ridge, std::size_t leave_out);
+ScoreSolution score_solution(const SolveStatus& status, std::span<const double> coefficients);
+
+/// solve_score() without each of these groups, SIZE_MAX: with all; by the solver of many systems.
+std::vector<ScoreSolution> solve_scores_on_device(const Context& context, const ScoreSums& sums, double ridge,
+                                                  std::span<const std::size_t> leave_out);
 
 /// part(g, c): the entropy production summed over group g of the rows, a row of `part` each, with the c-th
 /// row of coefficients; runs of 256 rows are summed by themselves.

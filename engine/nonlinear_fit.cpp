@@ -223,7 +223,7 @@ class NonlinearFitter {
             local ? local_score_sums(context_, process, model_.basis, node.reference, paths.states(),
                                      node.gap, k, options_.local)
                   : implicit_score_sums(context_, process, model_.basis, node.reference, paths.states());
-        const ScoreSolution solution = solve_score(sums, options_.ridge);
+        const ScoreSolution solution = solve_score(context_, sums, options_.ridge);
         node.coefficients = solution.coefficients;
         node.ridge = solution.ridge, node.condition = solution.condition;
         set_range(paths.states(), node);

@@ -1,7 +1,7 @@
 // solve_device.cpp - many regularised systems on the device: factors, raised ridges, solutions, conditions.
 #include "solve_device.h"
 #include "../kernels/device_times.h"
-#include "progress.h"
+#include "error.h"
 #include <algorithm>
 #include <cmath>
 #include <lapacke.h>
@@ -11,24 +11,47 @@ namespace dynkin {
 
 using std::size_t;
 
+namespace {
+
+constexpr const char* what = "the linear systems";
+
+double root(double lambda) { return 1 / std::sqrt(lambda); }
+
+} // namespace
+
 DeviceSolver::DeviceSolver(DeviceState& device, std::span<const double> lambda, size_t systems)
-    : device_(device), size_(lambda.size()), scale_(size_), host_norms_(systems * size_) {
-    const char* what = "the linear systems";
-    std::transform(lambda.begin(), lambda.end(), scale_.begin(), [](double l) { return 1 / std::sqrt(l); });
+    : device_(device), size_(lambda.size()), stride_(0), scale_(size_) {
+    std::transform(lambda.begin(), lambda.end(), scale_.begin(), root);
     scale_on_device_ = to_device(device, std::span<const double>(scale_), what);
-    factors_ = {device, systems * size_ * size_, what};
-    if (!batched()) workspace_ = {device, cuda::cholesky_workspace(device, size_, factors_.data()), what};
-    sides_ = {device, systems * size_, what}, norms_ = {device, systems * size_, what};
-    matrix_pointers_ = {device, systems, what}, side_pointers_ = {device, systems, what};
-    systems_ = {device, systems, what};
-    info_ = {device, systems + 1, what}; // the last: of solutions
+    allocate(systems);
 }
 
-size_t DeviceSolver::most_systems(DeviceState& device, size_t size) {
+DeviceSolver::DeviceSolver(DeviceState& device, size_t size, size_t systems)
+    : device_(device), size_(size), stride_(size), scale_(size * systems),
+      scale_on_device_(device, size * systems, what) {
+    allocate(systems);
+}
+
+void DeviceSolver::allocate(size_t systems) {
+    host_norms_.resize(systems * size_);
+    factors_ = {device_, systems * size_ * size_, what};
+    if (!batched()) workspace_ = {device_, cuda::cholesky_workspace(device_, size_, factors_.data()), what};
+    sides_ = {device_, systems * size_, what}, norms_ = {device_, systems * size_, what};
+    matrix_pointers_ = {device_, systems, what}, side_pointers_ = {device_, systems, what};
+    systems_ = {device_, systems, what};
+    info_ = {device_, systems + 1, what}; // the last: of solutions
+}
+
+void DeviceSolver::scale_by(const Array<double>& lambda) {
+    std::transform(lambda.begin(), lambda.end(), scale_.begin(), root);
+    scale_on_device_.upload(device_.compute_stream(), std::span<const double>(scale_).first(lambda.size()));
+}
+
+size_t DeviceSolver::most_systems(DeviceState& device, size_t size, bool own_scalings) {
     device.libraries(); // their memory is gone from what is left
-    const size_t matrix = size * size * sizeof(double), rounding = 4096;
+    const size_t matrix = size * size * sizeof(double), rounding = 4096, numbers = own_scalings ? 3 : 2;
     const size_t rest =
-        2 * size * sizeof(double) + 2 * sizeof(double*) + sizeof(cuda::RidgeSystem) + sizeof(int);
+        numbers * size * sizeof(double) + 2 * sizeof(double*) + sizeof(cuda::RidgeSystem) + sizeof(int);
     const size_t once =
         rounding + size * sizeof(double) + (size > largest_batched ? matrix : 0); // and a workspace
     return (device.memory_left() - std::min<size_t>(device.memory_left(), once)) / (2 * matrix + rest);
@@ -51,7 +74,7 @@ std::vector<int> DeviceSolver::try_factorise(const double* a, const std::vector<
     if (batched()) point_at(numbers);
     timed(device_, "solve.factor", [&] {
         cuda::scaled_systems(device_.compute_stream(), systems_.data(), systems.size(), size_, a,
-                             scale_on_device_.data(), factors_.data(), norms_.data());
+                             scale_on_device_.data(), stride_, factors_.data(), norms_.data());
         if (batched())
             cuda::cholesky_batched(device_, size_, matrix_pointers_.data(), info_.data(), numbers.size());
         else
@@ -163,7 +186,7 @@ std::vector<SolveStatus> DeviceSolver::solve(const double* a, const Array<double
     estimate_conditions(numbers, status);
     std::vector<double> x(b.rows() * size_);
     for (size_t m = 0; m < b.rows(); ++m)
-        for (size_t k = 0; k < size_; ++k) x[m * size_ + k] = scale_[k] * b(m, k);
+        for (size_t k = 0; k < size_; ++k) x[m * size_ + k] = scale(m)[k] * b(m, k);
     sides_.upload(device_.compute_stream(), x);
     back_substitute(numbers);
     sides_.download(device_.compute_stream(), x);
@@ -171,10 +194,36 @@ std::vector<SolveStatus> DeviceSolver::solve(const double* a, const Array<double
     for (const int number : numbers) {
         const auto m = static_cast<size_t>(number);
         std::vector<double> solution(size_);
-        for (size_t k = 0; k < size_; ++k) solution[k] = x[m * size_ + k] * scale_[k];
+        for (size_t k = 0; k < size_; ++k) solution[k] = x[m * size_ + k] * scale(m)[k];
         status[m].solved =
             std::all_of(solution.begin(), solution.end(), [](double y) { return std::isfinite(y); });
         if (status[m].solved) std::copy(solution.begin(), solution.end(), c.row(m));
+    }
+    return status;
+}
+
+std::vector<SolveStatus> solve_in_batches(const Context& context, const SystemSource& source, double ridge,
+                                          Array<double>& coefficients, Progress* progress) {
+    DeviceState& device = context.device_state();
+    const bool shared = !source.lambda.empty();
+    const size_t k = shared ? source.lambda.size() : coefficients.cols(), all = source.count;
+    const size_t batch =
+        std::clamp(DeviceSolver::most_systems(device, k, !shared), size_t{1}, std::max(all, size_t{1}));
+    DeviceArray<double> a(device, batch * k * k, "the Gram matrices");
+    DeviceSolver solver =
+        shared ? DeviceSolver(device, source.lambda, batch) : DeviceSolver(device, k, batch);
+    std::vector<SolveStatus> status;
+    for (size_t first = 0; first < all; first += batch) {
+        const size_t count = std::min(batch, all - first);
+        source.matrices(first, count, a.data());
+        if (!shared) solver.scale_by(source.scalings(first, count));
+        Array<double> c(count, k);
+        const auto found = solver.solve(a.data(), source.sides(first, count), ridge, c);
+        status.insert(status.end(), found.begin(), found.end());
+        for (size_t m = 0; m < count; ++m)
+            if (found[m].solved) std::copy_n(c.row(m), k, coefficients.row(first + m));
+        if (progress) progress->set(first + count);
+        if (const int signal = context.interrupt_signal()) throw Interrupted(signal);
     }
     return status;
 }
@@ -184,26 +233,14 @@ solve_in_batches(const Context& context, std::span<const double> lambda, std::sp
                  double ridge, const std::function<void(std::span<const double>, double*)>& matrices,
                  const std::function<Array<double>(std::span<const double>)>& sides,
                  Array<double>& coefficients) {
-    DeviceState& device = context.device_state();
-    const size_t k = lambda.size();
-    const size_t batch =
-        std::clamp(DeviceSolver::most_systems(device, k), size_t{1}, std::max(times.size(), size_t{1}));
-    DeviceArray<double> a(device, batch * k * k, "the Gram matrices");
-    DeviceSolver solver(device, lambda, batch);
-    std::vector<SolveStatus> status;
     Progress progress(context, "solve", times.size());
-    for (size_t first = 0; first < times.size(); first += batch) {
-        const auto nodes = times.subspan(first, std::min(batch, times.size() - first));
-        matrices(nodes, a.data());
-        Array<double> c(nodes.size(), k);
-        const auto found = solver.solve(a.data(), sides(nodes), ridge, c);
-        status.insert(status.end(), found.begin(), found.end());
-        for (size_t m = 0; m < nodes.size(); ++m)
-            if (found[m].solved) std::copy_n(c.row(m), k, coefficients.row(first + m));
-        progress.set(first + nodes.size());
-        if (progress.interrupted()) progress.throw_interrupted();
-    }
-    return status;
+    const SystemSource source{
+        times.size(),
+        lambda,
+        [&](size_t first, size_t count, double* a) { matrices(times.subspan(first, count), a); },
+        [&](size_t first, size_t count) { return sides(times.subspan(first, count)); },
+        {}};
+    return solve_in_batches(context, source, ridge, coefficients, &progress);
 }
 
 } // namespace dynkin

@@ -3,9 +3,11 @@
 # test_level_table: a fit of levels takes ten seconds on the emulator however few its rows are, and test_cuda_levels has
 # one level, and models, against an oracle and the CPU.
 set(operations
+  test_closure
   test_energy_fit
   test_fit
   test_gram
+  test_linear
   test_local_metropolis
   test_mcmc
   test_metrics
@@ -31,6 +33,8 @@ endif()
 # objects (those of the device are inside its samplers and chains: test_cuda_levels, test_cuda_local).
 set(host_only
   Chains/Stored.Averages*
+  Closure.AveragesAreThoseOfADirectLoop
+  Closure.BadArgumentsAreRefused
   DirectDraw.*
   Elementary.*
   Energy.LogPartitionOfTheReferenceChain
@@ -41,6 +45,8 @@ set(host_only
   Fit.TooFewSamplesAndWrongLatticesAreRefused
   Gram.OperationsByHand
   Lattice.*
+  Linear.ProcessesWithoutAStationaryLawAreRefused
+  LinearMonomials.*
   LocalMetropolis.E*:LocalMetropolis.HeatBath*:LocalMetropolis.TilesLeave*:LocalMetropolis.Refuses*
   Metrics.WrongInput
   MomentPlan.*
@@ -72,6 +78,9 @@ set(slow
   # Many fits, of which the host makes something.
   Fit.DataThatCannotBeModelledEndInAClearError
   Fit.SymmetricDataAreRecognised
+  # Flows of thousands of particles; test_cuda_linear has the bytes of the CPU.
+  Linear.DensityOfDegreeFourIntegratesToOne
+  Linear.SamplesHaveTheMomentsAndTheDensityOfTheLaw
   # Sums over millions of points, by the host.
   TransferMatrix.TwoAndThreeSites
   # Twenty passes over 6007 rows, which differ in threads, or in batches as in test_cuda_moments.

@@ -3,6 +3,7 @@
 #include "cases.h"
 #include "device_cases.h"
 #include "engine/solve_device.h"
+#include "kernels/cuda_libraries.h"
 #include "tolerance.h"
 
 namespace dynkin {
@@ -96,6 +97,51 @@ TEST_P(CudaSolve, AgreesWithTheCpu) {
             const double bound = 100 * static_cast<double>(n) * tolerance::eps;
             EXPECT_NEAR(found.status[m].condition, status.condition, bound * status.condition);
             for (size_t k = 0; k < n; ++k) ASSERT_NEAR(found.c(m, k), expected[k], bound) << n << ' ' << k;
+        }
+    }
+}
+
+/// Scalings of their own, in batches of what the memory holds.
+TEST_P(CudaSolve, EachSystemWithItsOwnScaling) {
+    for (const size_t n : {size_t{3}, size_t{31}, large}) {
+        const Problem p = problem(n, 5);
+        Array<double> lambda(5, n);
+        for (size_t m = 0; m < 5; ++m)
+            for (size_t k = 0; k < n; ++k) lambda(m, k) = 1 + 0.2 * static_cast<double>((k + 3 * m) % 11);
+        const auto part = [&](const Array<double>& all, size_t first, size_t count) {
+            Array<double> out(count, n);
+            std::copy_n(all.row(first), count * n, out.data());
+            return out;
+        };
+        const auto solved = [&](const Context& where, std::vector<SolveStatus>& status) {
+            Array<double> c(5, n);
+            const SystemSource source{5,
+                                      {},
+                                      [&](size_t first, size_t count, double* a) {
+                                          for (size_t m = 0; m < count; ++m)
+                                              cuda::copy_to_device(
+                                                  where.device_state().compute_stream(), a + m * n * n,
+                                                  p.matrices[first + m].data(), n * n * sizeof(double));
+                                      },
+                                      [&](size_t first, size_t count) { return part(p.b, first, count); },
+                                      [&](size_t first, size_t count) { return part(lambda, first, count); }};
+            status = solve_in_batches(where, source, 1e-3, c, nullptr);
+            return c;
+        };
+        std::vector<SolveStatus> status, in_parts;
+        const Array<double> c = solved(context(), status);
+        const size_t bytes = DeviceLibraries::workspace_bytes + 8192 + 6 * n * (n + 4) * sizeof(double);
+        const Context little = cases::device_context(bytes); // two systems at a time, or three small ones
+        EXPECT_TRUE(cases::same_bytes(solved(little, in_parts), c)) << n;
+        for (size_t m = 0; m < 5; ++m) {
+            std::vector<double> expected;
+            Array<double> a = p.matrices[m];
+            const SolveStatus on_cpu =
+                solve_score_system(a, {p.b.row(m), n}, {lambda.row(m), n}, 1e-3, expected);
+            ASSERT_TRUE(status[m].solved && in_parts[m].solved);
+            const double bound = 100 * static_cast<double>(n) * tolerance::eps; // as above
+            EXPECT_NEAR(status[m].condition, on_cpu.condition, bound * on_cpu.condition);
+            for (size_t k = 0; k < n; ++k) ASSERT_NEAR(c(m, k), expected[k], bound) << n << ' ' << m;
         }
     }
 }

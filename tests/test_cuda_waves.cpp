@@ -1,12 +1,10 @@
-// test_cuda_waves.cpp - the processes of process.h on the device: waves against sums over terms, particle by
-// particle in float64, and the CPU; linear processes with the bytes of the CPU.
+// test_cuda_waves.cpp - waves on the device against sums over terms, particle by particle in float64, and the
+// CPU.
 #include "device_cases.h"
-#include "engine/fit.h"
-#include "engine/linear.h"
-#include "engine/sampler.h"
 #include "engine/score.h"
 #include "kernels/philox.h"
 #include "kernels/waves_cuda.h"
+#include "process_cases.h"
 #include "wave_cases.h"
 #include <atomic>
 
@@ -20,25 +18,11 @@ using std::numbers::pi, std::size_t;
 constexpr WaveCase all_cases[] = {{false, 1, 7}, {false, 2, 11}, {false, 3, 3},
                                   {true, 1, 5},  {true, 2, 6},   {true, 3, 2}};
 constexpr int steps = 6;
-constexpr std::uint64_t seed = 23;
+constexpr std::uint64_t seed = 23; ///< of cases::few_steps()
 
 double side(const WaveCase& which) { return which.periodic ? 2 * pi : pi; }
 
-class CudaWaves : public cases::OnDevice {
-  protected:
-    Model fitted(const Context& where, const Array<double>& x, const Process& process, int degree_or_radius,
-                 FitReport* report = nullptr) const {
-        const auto path =
-            std::filesystem::temp_directory_path() / fmt::format("dynkin-cuda-waves-{}.npy", ::getpid());
-        write_npy(path, x);
-        const SampleFile file(path); // mapped: the name may go
-        std::filesystem::remove(path);
-        FitOptions options;
-        options.process = process, options.radius = options.degree = degree_or_radius;
-        options.time_nodes = 6, options.symmetry = Symmetry::none;
-        return fit(where, file, options, report);
-    }
-};
+class CudaWaves : public cases::OnDevice {};
 INSTANTIATE_TEST_SUITE_P(Run, CudaWaves, testing::ValuesIn(cases::device_runs()), cases::run_name);
 
 // Moments and systems -------------------------------------------------------------------------------------
@@ -46,12 +30,6 @@ INSTANTIATE_TEST_SUITE_P(Run, CudaWaves, testing::ValuesIn(cases::device_runs())
 Array<double> moments_of(const Context& context, const WaveBasis& basis, const Array<double>& u) {
     MomentSums sums;
     return wave_moments(context, basis, cases::Basis::source(u), {}, sums);
-}
-
-std::vector<double> monomials_of(const Context& context, const Monomials& monomials, const Array<double>& z) {
-    MomentSums sums;
-    monomial_sums(context, monomials, cases::Basis::source(z), {}, sums);
-    return sums.train;
 }
 
 /// Averages of products of at most three numbers of at most 1: sums of 4096 terms one after another, each
@@ -126,8 +104,8 @@ TEST_P(CudaWaves, FitsAreThoseOfTheCpu) {
         const Array<double> x = cases::points(1000, static_cast<size_t>(which.dimension), 9, 1);
         const Process process = which.periodic ? Process(TorusProcess{{0}, {1}}) : Process(BoxProcess{});
         FitReport report, cpu_report;
-        const Model found = fitted(context(), x, process, which.radius, &report),
-                    cpu = fitted(cases::cpu_context(), x, process, which.radius, &cpu_report);
+        const Model found = cases::fitted(context(), x, process, which.radius, &report),
+                    cpu = cases::fitted(cases::cpu_context(), x, process, which.radius, &cpu_report);
         EXPECT_NEAR(report.condition, cpu_report.condition, 1e-6 * cpu_report.condition);
         const Array<double>&a = found.waves->coefficients, &b = cpu.waves->coefficients;
         const double most = std::abs(*std::max_element(
@@ -283,11 +261,7 @@ double distance(const WaveCase& which, double x, double y, double scale) {
     return which.periodic ? std::min(apart, std::abs(2 * pi - apart)) : apart;
 }
 
-SampleOptions options_of(Method method) {
-    SampleOptions options;
-    options.method = method, options.steps = steps, options.seed = seed, options.estimate_error = false;
-    return options;
-}
+SampleOptions options_of(Method method) { return cases::few_steps(method, steps); }
 
 TEST_P(CudaWaves, SamplesFollowTheParticlesOfTheOracleAndTheCpu) {
     for (const WaveCase& which : all_cases) {
@@ -378,34 +352,15 @@ TEST_P(CudaWaves, PointsOutsideTheBoxHaveNoDensity) {
 
 // Chunks --------------------------------------------------------------------------------------------------
 
-/// All that a sampling gives in parts.
-Samples in_parts(const Context& context, const Model& model, Method method,
-                 const std::vector<size_t>& parts) {
-    Samples out;
-    std::vector<float> rows;
-    Sampling sampling(context, model, options_of(method), 300);
-    for (size_t first = 0, part = 0; part < parts.size(); first += parts[part++])
-        sampling.run(first, parts[part], [&](size_t, size_t count, const float* x, const double* log_q) {
-            rows.insert(rows.end(), x, x + count * model.view.columns);
-            if (log_q) out.log_density.insert(out.log_density.end(), log_q, log_q + count);
-        });
-    out.rows = Array<float>(rows.size() / model.view.columns, model.view.columns);
-    std::copy(rows.begin(), rows.end(), out.rows.begin());
-    return out;
-}
-
 TEST_P(CudaWaves, TheSameBytesHoweverTheSequenceIsDivided) {
     std::vector<Model> models;
     for (const bool periodic : {false, true}) models.push_back(model_of({periodic, 2, 5}));
-    models.push_back(
-        fitted(cases::cpu_context(), cases::rows(200, 2, 5),
-               LinearProcess{cases::matrix(2, {-1, 0.5, -0.8, -0.7}), cases::matrix(2, {1, 0, 0.3, 1})}, 3));
     for (const Model& model : models)
         for (const Method method : {Method::sde, Method::ode}) {
-            const Samples whole = in_parts(context(), model, method, {300}),
-                          parts = in_parts(context(), model, method, {37, 64, 1, 198});
+            const Samples whole = cases::in_parts(context(), model, options_of(method), {300}),
+                          parts = cases::in_parts(context(), model, options_of(method), {37, 64, 1, 198});
             const Context little = cases::device_context(50'000); // a few tiles at a time
-            const Samples chunks = in_parts(little, model, method, {300});
+            const Samples chunks = cases::in_parts(little, model, options_of(method), {300});
             EXPECT_TRUE(cases::same_bytes(whole.rows, parts.rows));
             EXPECT_TRUE(cases::same_bytes(whole.log_density, parts.log_density));
             EXPECT_TRUE(cases::same_bytes(whole.rows, chunks.rows));
@@ -418,75 +373,10 @@ TEST_P(CudaWaves, LittleMemoryGivesTheSameMoments) {
     const size_t rows = cases::sample_counts().back();
     const Array<double> u = cases::points(rows, 2, 3, 2);
     const WaveBasis basis = make_wave_basis(false, 2, 5);
-    const Monomials monomials(2, 5);
     const Context little = cases::device_context(1'500'000);
     EXPECT_TRUE(cases::same_bytes(moments_of(context(), basis, u), moments_of(little, basis, u)));
-    EXPECT_TRUE(cases::same_bytes(monomials_of(context(), monomials, u),
-                                  monomials_of(cases::device_context(150'000), monomials, u)));
     cases::expect_error(
         ErrorKind::io, [&] { moments_of(cases::device_context(100'000), basis, u); }, "device memory");
-}
-
-// Linear and variance-exploding processes ------------------------------------------------------------------
-
-LinearProcess whirl() {
-    return {cases::matrix(3, {-1, 2, 0.3, -1.5, -0.8, 0.2, 0.1, -0.4, -0.6}),
-            cases::matrix(3, {1, 0, 0, 0.3, 0.7, 0, -0.2, 0.1, 1.2})};
-}
-
-TEST_P(CudaWaves, MonomialsOfALinearProcessHaveTheBytesOfTheCpu) {
-    const Monomials monomials(3, 7); // 120 of them
-    for (const size_t rows : cases::sample_counts()) {
-        const Array<double> z = cases::rows(rows, 3, 5);
-        EXPECT_TRUE(cases::same_bytes(monomials_of(context(), monomials, z),
-                                      monomials_of(cases::cpu_context(), monomials, z)));
-    }
-}
-
-TEST_P(CudaWaves, LinearProcessesHaveTheBytesOfTheCpu) {
-    const Array<double> x = cases::rows(500, 3, 5), one = cases::rows(500, 1, 8);
-    const LinearProcess single{cases::matrix(1, {-0.7}), cases::matrix(1, {1.2})};
-    const Context cpu = cases::cpu_context();
-    for (const bool many : {false, true}) {
-        const Array<double>& data = many ? x : one;
-        const Process process = many ? whirl() : single;
-        const Model model = fitted(cpu, data, process, 4);
-        EXPECT_EQ(fitted(context(), data, process, 4).linear->moments, model.linear->moments);
-        const size_t rows = 1009, d = data.cols(); // each particle is by itself
-        for (const Method method : {Method::sde, Method::ode}) {
-            SampleOptions options = options_of(method);
-            options.steps = 3;
-            const Samples a = sample(context(), model, rows, options), b = sample(cpu, model, rows, options);
-            EXPECT_TRUE(cases::same_bytes(a.rows, b.rows)) << many;
-            EXPECT_TRUE(cases::same_bytes(a.log_density, b.log_density)) << many;
-        }
-        const Array<double> at = cases::rows(rows, d, 6, 2);
-        for (const size_t count : {size_t{0}, size_t{1}, size_t{31}, rows}) {
-            Array<double> a(count, d), b(count, d);
-            score(context(), model, 0.3, count, at.data(), a.data());
-            score(cpu, model, 0.3, count, at.data(), b.data());
-            EXPECT_TRUE(cases::same_bytes(a, b));
-            EXPECT_TRUE(cases::same_bytes(log_density(context(), model, count, at.data(), 3),
-                                          log_density(cpu, model, count, at.data(), 3)));
-        }
-    }
-}
-
-/// As the Ornstein-Uhlenbeck process, whose tests have the tolerances (test_cuda_score.cpp).
-TEST_P(CudaWaves, TheVarianceExplodingProcessRunsOnTheDevice) {
-    const Array<double> x = cases::rows(400, 2, 3);
-    const Context cpu = cases::cpu_context();
-    const Model model = fitted(cpu, x, VeProcess{}, 4);
-    Array<double> a(31, 2), b(31, 2);
-    score(context(), model, 0.4, 31, x.data(), a.data());
-    EXPECT_GT(device().memory_peak(), 0u);
-    score(cpu, model, 0.4, 31, x.data(), b.data());
-    for (size_t k = 0; k < a.size(); ++k) EXPECT_NEAR(a[k], b[k], 1e-11 * (1 + std::abs(b[k])));
-    const Context fresh = cases::device_context();
-    const auto log_q = log_density(fresh, model, 31, x.data(), 8);
-    EXPECT_GT(fresh.device_state().memory_peak(), 0u);
-    const auto expected = log_density(cpu, model, 31, x.data(), 8);
-    for (size_t n = 0; n < 31; ++n) EXPECT_NEAR(log_q[n], expected[n], 1e-9) << n;
 }
 
 TEST(CudaWavesMemory, AnInterruptStopsThem) {

@@ -172,7 +172,7 @@ TEST(ValidateNonlinear, ClosureOfTheSwimmer) {
     const size_t rows = scaled(4e5);
     const Array<double> start = normal_rows(rows, seed);
     const MomentClosure closure(process, 24, {0.7, 1});
-    const auto at = MomentClosure::advance(closure.propagator(t), closure.averages(context, start));
+    const auto at = MomentClosure::advance(closure.propagator(context, t), closure.averages(context, start));
     Paths paths(context, process, start, t, {.seed = seed});
     paths.advance(t);
     double square = 0, mixed = 0, fourth = 0;
