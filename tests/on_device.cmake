@@ -37,6 +37,7 @@ set(host_only
   Closure.BadArgumentsAreRefused
   DirectDraw.*
   Elementary.*
+  Energy.FixedBoundaryOfAnotherShapeIsRefused
   Energy.LogPartitionOfTheReferenceChain
   EnergyFit.RefusesWhatItCannotDo
   Fit.AnInterruptBeforeTheMomentsStopsItToo
@@ -58,6 +59,7 @@ set(host_only
   Target.*
   TransferMatrix.RefusedTargets
   TransferMatrix.SlopeOfLogZIsTheEdgeEnergy
+  TransferMatrix.ZerosOutsideAreFixedZeros
   WeightedMeans.WrongWeights)
 
 # More than some seconds on the emulator.
