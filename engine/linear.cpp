@@ -8,15 +8,12 @@
 #include <cmath>
 #include <fmt/core.h>
 #include <lapacke.h>
-#include <numbers>
 
 namespace dynkin {
 
 using std::size_t;
 
-namespace {
-
-Array<double> product(const Array<double>& a, const Array<double>& b, bool transpose_b = false) {
+Array<double> matrix_product(const Array<double>& a, const Array<double>& b, bool transpose_b) {
     Array<double> c(a.rows(), transpose_b ? b.rows() : b.cols());
     cblas_dgemm(CblasRowMajor, CblasNoTrans, transpose_b ? CblasTrans : CblasNoTrans,
                 static_cast<int>(c.rows()), static_cast<int>(c.cols()), static_cast<int>(a.cols()), 1,
@@ -24,8 +21,6 @@ Array<double> product(const Array<double>& a, const Array<double>& b, bool trans
                 static_cast<int>(c.cols()));
     return c;
 }
-
-} // namespace
 
 Monomials::Monomials(int d, int most) : dimension(d), degree(most) {
     std::vector<int> alpha(static_cast<size_t>(d), 0);
@@ -81,7 +76,7 @@ void check_linear(const LinearProcess& process, size_t d) {
         fmt::format("linear process: the drift is unstable, an eigenvalue has real part {:g}, expected all "
                     "below 0: the process would have no stationary law",
                     largest));
-    Array<double> covariance = product(noise, noise, true);
+    Array<double> covariance = matrix_product(noise, noise, true);
     require(LAPACKE_dsyev(LAPACK_ROW_MAJOR, 'N', 'L', n, covariance.data(), n, real.data()) == 0,
             ErrorKind::numerical, "linear process: the eigenvalues of the noise do not converge");
     require(real.front() > 1e-12 * real.back(), ErrorKind::input,
@@ -93,7 +88,7 @@ void check_linear(const LinearProcess& process, size_t d) {
 
 LinearEquation standardised(const LinearProcess& process, const Standardization& z) {
     const size_t d = z.mean.size();
-    LinearEquation out{Array<double>(d, d), product(process.noise, process.noise, true),
+    LinearEquation out{Array<double>(d, d), matrix_product(process.noise, process.noise, true),
                        std::vector<double>(d, 0)};
     for (size_t i = 0; i < d; ++i)
         for (size_t j = 0; j < d; ++j) {

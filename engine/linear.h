@@ -15,6 +15,9 @@
 
 namespace dynkin {
 
+/// A B, or A B' if transpose_b: matrices row by row.
+Array<double> matrix_product(const Array<double>& a, const Array<double>& b, bool transpose_b = false);
+
 /// All exponents alpha with |alpha| <= degree: by degree, then x_0's exponent descending, and so on.
 struct Monomials {
     Monomials(int dimension, int degree);

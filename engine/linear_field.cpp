@@ -16,15 +16,6 @@ using std::size_t;
 
 namespace {
 
-Array<double> product(const Array<double>& a, const Array<double>& b, bool transpose_b = false) {
-    Array<double> c(a.rows(), transpose_b ? b.rows() : b.cols());
-    cblas_dgemm(CblasRowMajor, CblasNoTrans, transpose_b ? CblasTrans : CblasNoTrans,
-                static_cast<int>(c.rows()), static_cast<int>(c.cols()), static_cast<int>(a.cols()), 1,
-                a.data(), static_cast<int>(a.cols()), b.data(), static_cast<int>(b.cols()), 0, c.data(),
-                static_cast<int>(c.cols()));
-    return c;
-}
-
 /// z at time t given z(0): transition z(0) + shift + normal noise of covariance `noise`.
 struct Carried {
     Array<double> transition, noise;
@@ -50,7 +41,7 @@ Carried carry(const LinearEquation& equation, double t) {
     for (size_t k = 0; k < q.size(); ++k) spread[k] = 2 * h * equation.diffusion[k];
     for (int k = 1; k <= 20; ++k) { // the next ones are below rounding
         for (size_t n = 0; n < q.size(); ++n) e[n] += power[n], psi[n] += power[n] * h / k, q[n] += spread[n];
-        const Array<double> next = product(drift, power), left = product(drift, spread);
+        const Array<double> next = matrix_product(drift, power), left = matrix_product(drift, spread);
         for (size_t i = 0; i < d; ++i)
             for (size_t j = 0; j < d; ++j) {
                 power(i, j) = next(i, j) * h / k;
@@ -58,9 +49,10 @@ Carried carry(const LinearEquation& equation, double t) {
             }
     }
     for (int k = 0; k < doublings; ++k) {
-        const Array<double> more = product(product(e, q), e, true), further = product(e, psi);
+        const Array<double> more = matrix_product(matrix_product(e, q), e, true),
+                            further = matrix_product(e, psi);
         for (size_t n = 0; n < q.size(); ++n) q[n] += more[n], psi[n] += further[n];
-        e = product(e, e);
+        e = matrix_product(e, e);
     }
     Carried out{std::move(e), std::move(q), std::vector<double>(d, 0)};
     for (size_t i = 0; i < d; ++i)
@@ -305,12 +297,12 @@ kernels::LinearModel LinearField::model() const {
 LinearState LinearField::at(double t) const {
     const size_t d = dimension();
     const Carried flow = carry(equation_, t);
-    const Array<double> moved = product(flow.transition, start_factor_);
+    const Array<double> moved = matrix_product(flow.transition, start_factor_);
     LinearState state;
     state.mean = flow.shift;
     for (size_t i = 0; i < d; ++i)
         for (size_t j = 0; j < d; ++j) state.mean[i] += flow.transition(i, j) * start_mean_[j];
-    state.factor = product(moved, moved, true);
+    state.factor = matrix_product(moved, moved, true);
     for (size_t k = 0; k < state.factor.size(); ++k) state.factor[k] += flow.noise[k];
     require(cholesky(state.factor), ErrorKind::numerical,
             fmt::format("linear process: the covariance at t = {:g} is not positive definite", t));

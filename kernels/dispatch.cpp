@@ -17,41 +17,9 @@ DYNKIN_DISPATCH(ConditionalKernels, conditional_kernels)
 DYNKIN_DISPATCH(WaveKernels, wave_kernels)
 DYNKIN_DISPATCH(PriorKernels, prior_kernels)
 
-const StepKernels& step_kernels_baseline();
-const StepKernels& step_kernels_avx2();
-const StepKernels& step_kernels_avx512();
-const StepKernels& step_kernels(Isa isa) {
-#if defined(__x86_64__)
-    if (isa == Isa::avx512) return step_kernels_avx512();
-    if (isa == Isa::avx2) return step_kernels_avx2();
-#endif
-    (void)isa;
-    return step_kernels_baseline();
-}
-
-const TableKernels& table_kernels_baseline();
-const TableKernels& table_kernels_avx2();
-const TableKernels& table_kernels_avx512();
-const TableKernels& table_kernels(Isa isa) {
-#if defined(__x86_64__)
-    if (isa == Isa::avx512) return table_kernels_avx512();
-    if (isa == Isa::avx2) return table_kernels_avx2();
-#endif
-    (void)isa;
-    return table_kernels_baseline();
-}
-
-const PriorTableKernels& prior_table_kernels_baseline();
-const PriorTableKernels& prior_table_kernels_avx2();
-const PriorTableKernels& prior_table_kernels_avx512();
-const PriorTableKernels& prior_table_kernels(Isa isa) {
-#if defined(__x86_64__)
-    if (isa == Isa::avx512) return prior_table_kernels_avx512();
-    if (isa == Isa::avx2) return prior_table_kernels_avx2();
-#endif
-    (void)isa;
-    return prior_table_kernels_baseline();
-}
+DYNKIN_DISPATCH_ONE(StepKernels, step_kernels)
+DYNKIN_DISPATCH_ONE(TableKernels, table_kernels)
+DYNKIN_DISPATCH_ONE(PriorTableKernels, prior_table_kernels)
 
 template <class T> std::size_t moment_scratch(const MomentGroup& group) {
     // Panels of columns, and rows, of one block of samples, at the widest level.

@@ -22,3 +22,20 @@
     template const TABLE<float>& name(Isa);                                                                  \
     template const TABLE<double>& name(Isa);
 #endif
+
+/// The same for `const TABLE& name(Isa)`: kernels of one type of numbers.
+#if defined(__x86_64__)
+#define DYNKIN_HIGHER_LEVELS(name)                                                                           \
+    if (isa == Isa::avx512) return name##_avx512();                                                          \
+    if (isa == Isa::avx2) return name##_avx2();
+#else
+#define DYNKIN_HIGHER_LEVELS(name)
+#endif
+#define DYNKIN_DISPATCH_ONE(TABLE, name)                                                                     \
+    const TABLE& name##_baseline();                                                                          \
+    const TABLE& name##_avx2();                                                                              \
+    const TABLE& name##_avx512();                                                                            \
+    const TABLE& name([[maybe_unused]] Isa isa) {                                                            \
+        DYNKIN_HIGHER_LEVELS(name)                                                                           \
+        return name##_baseline();                                                                            \
+    }
