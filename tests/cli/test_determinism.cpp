@@ -1,5 +1,6 @@
 // test_determinism.cpp - the same bytes for any number of threads, any batch, and after any interruption.
 #include "program.h"
+#include <algorithm>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
@@ -27,10 +28,11 @@ class Determinism : public InFolder {
         work.arguments.insert(work.arguments.end(), {"--sampler", "exact"});
         return work;
     }
-    Work fit(const std::string& samples) {
-        succeed(
-            {"draw", chain_target(), "-n", samples, "-o", path("in.npy"), "--allow-unconverged", "--quiet"});
-        return {{"fit", path("in.npy"), "--target", path("target.toml"), "--seed", "3"},
+    /// Of a short chain; levels "auto": flat and levels, compared.
+    Work fit(const std::string& samples, int sites, const std::string& levels) {
+        succeed({"draw", chain_target(sites), "-n", samples, "-o", path("in.npy"), "--sampler", "exact",
+                 "--quiet"});
+        return {{"fit", path("in.npy"), "--target", path("target.toml"), "--seed", "3", "--levels", levels},
                 "m.dynkin",
                 {"m.dynkin"}};
     }
@@ -58,10 +60,8 @@ class Determinism : public InFolder {
                                      "--time-nodes", "6", "--t-end", t_end});
     }
     Work sample(const std::string& method, const std::string& samples) {
-        succeed(
-            {"draw", chain_target(), "-n", "4000", "-o", path("in.npy"), "--allow-unconverged", "--quiet"});
-        succeed({"fit", path("in.npy"), "-o", path("in.dynkin"), "--target", path("target.toml"), "--quiet"});
-        Work work = {{"sample", path("in.dynkin"), "-n", samples, "--method", method, "--seed", "3"},
+        succeed(arguments(fit("4000", 6, "all")));
+        Work work = {{"sample", path("m.dynkin"), "-n", samples, "--method", method, "--seed", "3"},
                      "y.npy",
                      {"y.npy"}};
         if (method == "ode") {
@@ -104,7 +104,8 @@ class Determinism : public InFolder {
 
 TEST_F(Determinism, Draw) { expect_same_for_threads_and_batches(draw("3000")); }
 TEST_F(Determinism, DrawExactly) { expect_same_for_threads_and_batches(draw_exactly("3000")); }
-TEST_F(Determinism, Fit) { expect_same_for_threads_and_batches(fit("3000")); }
+TEST_F(Determinism, Fit) { expect_same_for_threads_and_batches(fit("3000", 4, "auto")); }
+TEST_F(Determinism, FitLevels) { expect_same_for_threads_and_batches(fit("3000", 6, "all")); }
 TEST_F(Determinism, SampleSde) { expect_same_for_threads_and_batches(sample("sde", "3000")); }
 TEST_F(Determinism, SampleOde) { expect_same_for_threads_and_batches(sample("ode", "3000")); }
 
@@ -129,6 +130,7 @@ class Interrupted : public Determinism {
             Conditions conditions = often_saved();
             conditions.signal = (trial + k) % 2 ? SIGKILL : SIGINT;
             conditions.signal_after = moment(generator);
+            const auto before = files(); // with an output, if the run before was killed when it had its name
             const Outcome outcome =
                 run(arguments(work, {"--resume", "--threads", k % 2 ? "1" : "2"}), conditions);
             // A run may end just before its signal.
@@ -138,7 +140,9 @@ class Interrupted : public Determinism {
             if (outcome.exit_code == 0) break;
             if (outcome.exit_code == 128 + SIGINT) {
                 for (const auto& name : work.outputs)
-                    EXPECT_FALSE(std::filesystem::exists(path(name))) << name;
+                    EXPECT_TRUE(std::count(before.begin(), before.end(), name) ||
+                                !std::filesystem::exists(path(name)))
+                        << name;
             }
         }
         succeed(arguments(work, {"--resume"}), often_saved());
@@ -156,15 +160,35 @@ class Interrupted : public Determinism {
             EXPECT_TRUE(take(work) == expected) << "trial " << trial;
         }
     }
+
+    /// The signal comes when the last output has its name.
+    void expect_success_once_complete(const Work& work) {
+        succeed(arguments(work));
+        const auto after = files();
+        const auto expected = take(work);
+        Conditions conditions;
+        conditions.signal = SIGINT, conditions.signal_once = path(work.output);
+        const Outcome outcome = run(arguments(work), conditions);
+        EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+        EXPECT_EQ(outcome.err, "");
+        EXPECT_NE(outcome.out, "");
+        EXPECT_EQ(files(), after);
+        EXPECT_TRUE(take(work) == expected);
+    }
 };
 
 TEST_F(Interrupted, Draw) { expect_same_after_interruption(draw("200000")); }
 TEST_F(Interrupted, DrawExactly) { expect_same_after_interruption(draw_exactly("1000000")); }
-TEST_F(Interrupted, Fit) { expect_same_after_interruption(fit("60000"), moments(2)); }
+TEST_F(Interrupted, Fit) { expect_same_after_interruption(fit("20000", 4, "auto"), moments(2)); }
+TEST_F(Interrupted, FitLevels) { expect_same_after_interruption(fit("10000", 6, "all"), moments(2)); }
 TEST_F(Interrupted, FitProductPrior) { expect_same_after_interruption(fit_prior("product")); }
 TEST_F(Interrupted, FitGaussianPrior) { expect_same_after_interruption(fit_prior("gaussian")); }
 TEST_F(Interrupted, SampleSde) { expect_same_after_interruption(sample("sde", "200000")); }
 TEST_F(Interrupted, SampleOde) { expect_same_after_interruption(sample("ode", "100000")); }
+
+// The work is done, and the run says so.
+TEST_F(Interrupted, FitThatIsComplete) { expect_success_once_complete(fit_process("1000", {})); }
+TEST_F(Interrupted, SampleThatIsComplete) { expect_success_once_complete(sample("ode", "2000")); }
 
 TEST_F(Interrupted, FitOfOtherProcesses) {
     const std::string law = path("law.toml");
