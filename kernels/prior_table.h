@@ -33,11 +33,11 @@ DYNKIN_HD float multiply_add(float a, float b, float c) { return std::fma(a, b, 
 template <class A, class V> DYNKIN_HD V multiply_add(A a, V b, V c) { return a * b + c; }
 
 /// A row at sigma: the polynomial of a column is sum_k weight[k] c_(node + k).
-struct PriorTableRow {
-    std::size_t row = 0, node = 0;
-    float weight[4] = {};         ///< over alpha sigma
-    float alpha = 1, reach = 0;   ///< reach: 3 alpha sigma
-    float inverse = 0, slope = 0; ///< 1 / sigma, 1 / (alpha sigma)
+struct alignas(16) PriorTableRow {
+    std::size_t row = 0, node = 0; ///< row: below 2^32
+    float weight[4] = {};          ///< over alpha sigma
+    float alpha = 1, reach = 0;    ///< reach: 3 alpha sigma
+    float inverse = 0, slope = 0;  ///< 1 / sigma, 1 / (alpha sigma)
 };
 
 /// Cubic B-splines at t in [0, 1] between the second and the third of four nodes.

@@ -144,7 +144,9 @@ TEST_P(ProcessesOnBothDevices, ThePipelineAgrees) {
         write_bytes(path("p.toml"),
                     "[process]\ndrift = [[-1.0, 0.5], [-0.8, -0.7]]\nnoise = [[1.0, 0.0], [0.3, 1]]\n");
         flags.insert(flags.end(), {"--drift", path("p.toml"), "--noise", path("p.toml")});
-    } else if (process != "ve")
+    } else if (process == "ou" || process == "fitted")
+        flags.insert(flags.end(), {"--levels", "flat", "--degree", "4", "--time-nodes", "12"});
+    else if (process != "ve")
         flags.insert(flags.end(), {"--radius", "6", "--time-nodes", "12"});
     if (process == "torus") flags.insert(flags.end(), {"--box", "-5:5"});
     nlohmann::json fits[2];
@@ -177,7 +179,8 @@ TEST_P(ProcessesOnBothDevices, ThePipelineAgrees) {
     both({"weigh", path("cpuode"), "--log-density", path("cpuq"), "--target", target, "-o", path("w.npy")},
          {path("w.npy")});
 }
-INSTANTIATE_TEST_SUITE_P(Process, ProcessesOnBothDevices, ::testing::Values("box", "torus", "ve", "linear"));
+INSTANTIATE_TEST_SUITE_P(Process, ProcessesOnBothDevices,
+                         ::testing::Values("fitted", "ou", "box", "torus", "ve", "linear"));
 
 /// Sums of squares of numbers of order 1 over 400 rows, in another order.
 TEST_F(OnEmulator, SecondMomentsAgree) {
