@@ -24,7 +24,8 @@ constexpr Entry entries[] = {{"moments", moment_stages}, {"gram", gram_stages},
                              {"solve", solve_stages},    {"score", score_stages},
                              {"sde", sde_stages},        {"ode", ode_stages},
                              {"logq", density_stages},   {"conditional", conditional_stages},
-                             {"hmc", hmc_stages},        {"energy", energy_stages}};
+                             {"hmc", hmc_stages},        {"energy", energy_stages},
+                             {"prior", prior_stages}};
 
 /// Sizes that fill each device for some milliseconds; of the emulator, that take it no more than seconds.
 struct Sizes {
