@@ -63,13 +63,15 @@ class Rates {
         return json;
     }
 
-    /// Adds what is counted of `units` units done in so many seconds.
-    void add(Json& json, const bench::Work& work, double units, double seconds, bool single) const {
+    /// Adds what is counted of `units` units done in so many seconds; `gemm`: a rate of that time, or 0.
+    void add(Json& json, const bench::Work& work, double units, double seconds, bool single,
+             double gemm = 0) const {
         if (!(seconds > 0)) return; // below the clock's resolution
         if (work.flops > 0) {
             const double rate = work.flops * units / seconds;
             json["flops_per_unit"] = work.flops, json["gflops"] = 1e-9 * rate;
-            json["percent_of_gemm"] = 100 * rate / (single ? gemm32_ : gemm64_);
+            if (gemm > 0) json["gemm_gflops"] = 1e-9 * gemm;
+            json["percent_of_gemm"] = 100 * rate / (gemm > 0 ? gemm : single ? gemm32_ : gemm64_);
         }
         if (work.bytes > 0) {
             const double rate = work.bytes * units / seconds;
@@ -91,7 +93,9 @@ Json figure_json(const bench::Figure& figure, const Rates& rates) {
     json["precision"] = figure.single_precision ? "float32" : "float64";
     json["unit"] = figure.unit, json["units"] = figure.units;
     json["units_per_second"] = figure.units / seconds;
-    rates.add(json, figure.work, figure.units, seconds, figure.single_precision);
+    const double gemm_seconds = seconds_of(figure.gemm, rates.processor());
+    rates.add(json, figure.work, figure.units, seconds, figure.single_precision,
+              gemm_seconds > 0 ? figure.gemm_flops / gemm_seconds : 0);
     json["seconds"] = spread_json(figure.seconds.wall);
     if (figure.seconds.processor.median > 0)
         json["processor_seconds"] = spread_json(figure.seconds.processor);
@@ -269,8 +273,8 @@ int run(const Options& o) {
 const char* const footer =
     R"(Times are medians of the repeats, after one that is not counted; +- is half of the distance between the quartiles.
 Flops and bytes are counted from the algorithm (docs/performance.md). Percentages are of GEMM (float32 without TF32) of
-the same precision, and of the bandwidth of STREAM's triad (CPU) or of a copy within the device's memory, both measured
-in the same run. Bytes that caches serve can exceed 100 %.
+the same precision, on the CPU run in turn with the stage, and of the bandwidth of STREAM's triad (CPU) or of a copy
+within the device's memory, measured in the same run. Bytes that caches serve can exceed 100 %.
 
 CPU: a steady clock; on a machine that others use, --clock processor counts the time of this process alone.
 Device: CUDA events around each run, with the L2 cache flushed before it; indented lines are its launches by kind, timed

@@ -55,6 +55,33 @@ std::vector<double> noise_levels(const std::string& text, const SampleFile& poin
     return {levels.begin(), levels.end()};
 }
 
+/// Scores of all points, in batches, at one sigma or at one each; the sum of their squares.
+template <class T> double write_scores(const Context& context, const Prior& prior, const SampleFile& points,
+                                       const std::vector<double>& sigma, bool one, NoiseConvention convention,
+                                       NpyWriter& writer) {
+    const std::size_t d = prior.dimension(), given = batch_from_environment(),
+                      batch = std::min(points.rows(),
+                                       given ? given : std::clamp<std::size_t>((1u << 21) / d, 256, 1 << 17));
+    const PriorScore<T> score(context, prior);
+    Array<double> read(batch, d);
+    Array<T> x(batch, d);
+    double square = 0;
+    for (std::size_t first = 0; first < points.rows(); first += batch) {
+        if (const int signal = context.interrupt_signal()) throw Interrupted(signal);
+        const std::size_t count = std::min(batch, points.rows() - first);
+        points.read(first, count, read.data());
+        std::transform(read.data(), read.data() + count * d, x.data(),
+                       [](double v) { return static_cast<T>(v); });
+        score({count, x.data(), d, sigma.data() + (one ? 0 : first), one ? 1 : NoisyRows<T>::each_row,
+               convention},
+              x.data(), d);
+        writer.write(first, count, x.data());
+        for (std::size_t k = 0; k < count * d; ++k)
+            square += static_cast<double>(x[k]) * static_cast<double>(x[k]);
+    }
+    return square;
+}
+
 } // namespace
 
 int run_prior_fit(const Common& common, const PriorFit& options) {
@@ -104,34 +131,22 @@ int run_prior_score(const Common& common, const PriorScoring& options) {
                                 options.points, d, options.prior, points.cols()));
     const std::vector<double> sigma = noise_levels(options.sigma, points);
     const auto convention = options.convention == "vp" ? NoiseConvention::vp : NoiseConvention::edm;
-    const PriorScore<double> score(context, prior);
+    const bool single = options.precision == "float32", one = !options.sigma.ends_with(".npy");
     std::vector<std::size_t> shape{points.rows()};
     shape.insert(shape.end(), prior.sample_shape.begin(), prior.sample_shape.end());
-    NpyWriter writer(options.output, shape, 8);
-    const std::size_t given = batch_from_environment(),
-                      batch = std::min(points.rows(),
-                                       given ? given : std::clamp<std::size_t>((1u << 21) / d, 256, 1 << 17));
-    Array<double> x(batch, d);
-    double square = 0;
-    for (std::size_t first = 0; first < points.rows(); first += batch) {
-        if (const int signal = context.interrupt_signal()) throw Interrupted(signal);
-        const std::size_t count = std::min(batch, points.rows() - first);
-        points.read(first, count, x.data());
-        const bool one = sigma.size() == 1;
-        score({count, x.data(), d, sigma.data() + (one ? 0 : first), one ? 1 : count, convention}, x.data(),
-              d);
-        writer.write(first, count, x.data());
-        for (std::size_t k = 0; k < count * d; ++k) square += x[k] * x[k];
-    }
+    NpyWriter writer(options.output, shape, single ? 4 : 8);
+    const double square = (single ? write_scores<float> : write_scores<double>)(context, prior, points, sigma,
+                                                                                one, convention, writer);
     writer.commit();
     write_configuration(options.output, {{"command", "score"},
                                          {"prior", options.prior},
                                          {"points", options.points},
                                          {"sigma", options.sigma},
-                                         {"convention", options.convention}});
+                                         {"convention", options.convention},
+                                         {"precision", options.precision}});
     result["points"] = points.rows(), result["dimension"] = d;
     result["convention"] = options.convention;
-    if (sigma.size() == 1) result["sigma"] = sigma[0];
+    if (one) result["sigma"] = sigma[0];
     result["mean_square_score"] = square / static_cast<double>(points.rows());
     result.print();
     return 0;

@@ -14,7 +14,7 @@ struct PriorFit {
 int run_prior_fit(const Common& common, const PriorFit& options);
 
 struct PriorScoring {
-    std::string prior, points, output, sigma, convention;
+    std::string prior, points, output, sigma, convention, precision;
 };
 int run_prior_score(const Common& common, const PriorScoring& options);
 

@@ -6,6 +6,7 @@
 #include "stage.h"
 #include <algorithm>
 #include <fmt/format.h>
+#include <tuple>
 #include <type_traits>
 #include <unistd.h>
 
@@ -23,7 +24,8 @@ constexpr Entry entries[] = {{"moments", moment_stages}, {"gram", gram_stages},
                              {"solve", solve_stages},    {"score", score_stages},
                              {"sde", sde_stages},        {"ode", ode_stages},
                              {"logq", density_stages},   {"conditional", conditional_stages},
-                             {"hmc", hmc_stages},        {"energy", energy_stages}};
+                             {"hmc", hmc_stages},        {"energy", energy_stages},
+                             {"prior", prior_stages}};
 
 /// Sizes that fill each device for some milliseconds; of the emulator, that take it no more than seconds.
 struct Sizes {
@@ -33,7 +35,8 @@ struct Sizes {
 constexpr Sizes cpu_sizes{64, 16'384, 256, 2, 6, 11}, device_sizes{64, 262'144, 16'384, 8, 6, 31},
     emulator_sizes{8, 256, 16, 2, 4, 3};
 
-constexpr size_t few_samples = 1024; // with which nobody waits for exact peaks
+/// Nobody waits for exact peaks with so few samples.
+bool small(const Options& options) { return options.samples <= 1024; }
 
 template <class T>
 void require_range(const char* name, T value, std::type_identity_t<T> least, std::type_identity_t<T> most) {
@@ -107,7 +110,7 @@ Peaks measure_peaks(const Context& context, const Options& options) {
     if constexpr (built_with_cuda)
         if (context.device() == Device::cuda)
             return peaks_of_device(context, options.repeats, emulated(context));
-    return peaks_of_cpu(context, options.repeats, options.samples <= few_samples);
+    return peaks_of_cpu(context, options.repeats, small(options));
 }
 
 void measure_stages(const Context& context, const Options& options,
@@ -118,8 +121,14 @@ void measure_stages(const Context& context, const Options& options,
         const auto& asked = options.stages;
         if (!asked.empty() && std::find(asked.begin(), asked.end(), entry.name) == asked.end()) continue;
         for (const Stage& stage : entry.make(setup)) {
-            Figure figure{entry.name,  stage.variant, stage.single_precision,          stage.unit,
-                          stage.units, stage.work,    timer(stage.run, stage.prepare), {}};
+            Figure figure{entry.name, stage.variant, stage.single_precision,
+                          stage.unit, stage.units,   stage.work};
+            if (context.device() == Device::cpu) {
+                const Gemm gemm = cpu_gemm(context.threads(), stage.single_precision, small(options));
+                figure.gemm_flops = gemm.flops;
+                std::tie(figure.seconds, figure.gemm) = timer.in_turn(stage.run, stage.prepare, gemm.run);
+            } else
+                figure.seconds = timer(stage.run, stage.prepare);
             for (const auto& [name, seconds] : timer.parts(stage.run, stage.prepare)) {
                 const auto counted = stage.parts.find(name);
                 figure.parts.push_back(

@@ -58,8 +58,10 @@ struct Figure {
     std::string unit;
     double units = 0; ///< of a run
     Work work;        ///< bytes: inputs and results of the stage, once
-    Seconds seconds;
-    std::vector<Part> parts;
+    Seconds seconds = {};
+    std::vector<Part> parts = {};
+    Seconds gemm = {}; ///< CPU: of GEMM in the stage's precision, run in turn with it; zeros on a device
+    double gemm_flops = 0;
 };
 
 /// GEMM by OpenBLAS or cuBLAS (float32 without TF32), flops a second; triad or copy on the device, bytes a

@@ -4,7 +4,6 @@
 #include "engine/parallel.h"
 #include "engine/solve.h"
 #include "kernels/device.h"
-#include "timing.h"
 #include <algorithm>
 #include <cblas.h>
 #include <memory>
@@ -17,21 +16,24 @@ using std::size_t;
 
 namespace {
 
-/// Every thread multiplies its own matrices: OpenBLAS at its best, without its synchronisation.
-template <class T> Seconds time_gemm(Timer& timer, int threads, int n) {
-    const size_t count = static_cast<size_t>(threads), size = static_cast<size_t>(n);
-    Array<T> a(count, size * size), b(count, size * size), c(count, size * size);
-    std::fill(a.begin(), a.end(), T(0.5)), std::fill(b.begin(), b.end(), T(0.25));
-    return timer([&](size_t) {
+template <class T> Run gemm_run(int threads, int n) {
+    struct Matrices {
+        Array<T> a, b, c;
+    };
+    const size_t count = static_cast<size_t>(threads), size = static_cast<size_t>(n) * static_cast<size_t>(n);
+    const auto m = std::make_shared<Matrices>(
+        Matrices{Array<T>(count, size), Array<T>(count, size), Array<T>(count, size)});
+    std::fill(m->a.begin(), m->a.end(), T(0.5)), std::fill(m->b.begin(), m->b.end(), T(0.25));
+    return [m, threads, n, count](size_t) {
         parallel_for(threads, count, [&](size_t k, size_t) {
             if constexpr (std::is_same_v<T, double>)
-                cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, n, n, 1, a.row(k), n, b.row(k), n,
-                            0, c.row(k), n);
+                cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, n, n, 1, m->a.row(k), n,
+                            m->b.row(k), n, 0, m->c.row(k), n);
             else
-                cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, n, n, 1, a.row(k), n, b.row(k), n,
-                            0, c.row(k), n);
+                cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, n, n, 1, m->a.row(k), n,
+                            m->b.row(k), n, 0, m->c.row(k), n);
         });
-    });
+    };
 }
 
 /// a = b + s c; each thread its own part, whose pages it touched first.
@@ -60,15 +62,25 @@ size_t triad_size() {
 
 } // namespace
 
-Peaks peaks_of_cpu(const Context& context, int repeats, bool small) {
+Gemm cpu_gemm(int threads, bool single_precision, bool small) {
     use_sequential_blas();
+    const int n = small ? 96 : 768;
+    return {2.0 * n * n * n * threads,
+            single_precision ? gemm_run<float>(threads, n) : gemm_run<double>(threads, n)};
+}
+
+Peaks peaks_of_cpu(const Context& context, int repeats, bool small) {
     Timer timer(context, repeats);
     Peaks peaks;
-    const int n = small ? 96 : 768, threads = context.threads();
+    const int threads = context.threads();
     const size_t numbers = small ? 1 << 16 : triad_size();
-    peaks.gemm64_flops = peaks.gemm32_flops = 2.0 * n * n * n * threads;
-    peaks.gemm64 = time_gemm<double>(timer, threads, n);
-    peaks.gemm32 = time_gemm<float>(timer, threads, n);
+    const auto time_gemm = [&](bool single, double& flops) {
+        const Gemm gemm = cpu_gemm(threads, single, small);
+        flops = gemm.flops;
+        return timer(gemm.run);
+    };
+    peaks.gemm64 = time_gemm(false, peaks.gemm64_flops);
+    peaks.gemm32 = time_gemm(true, peaks.gemm32_flops);
     peaks.bandwidth_bytes = 24 * static_cast<double>(numbers);
     peaks.bandwidth = time_triad(timer, threads, numbers);
     return peaks;

@@ -47,6 +47,7 @@ std::vector<Stage> density_stages(Setup& setup);
 std::vector<Stage> conditional_stages(Setup& setup);
 std::vector<Stage> hmc_stages(Setup& setup);
 std::vector<Stage> energy_stages(Setup& setup);
+std::vector<Stage> prior_stages(Setup& setup);
 
 // What of them runs on the device by other classes of the engine than on the CPU; builds with CUDA only.
 Run gram_on_device(Setup& setup);

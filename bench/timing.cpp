@@ -32,6 +32,23 @@ double processor_now() {
     return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
 }
 
+/// Of the CPU, by both clocks.
+class Stopwatch {
+  public:
+    explicit Stopwatch(int threads) : threads_(threads) {}
+    void time(const Run& run, size_t round) {
+        const double wall_start = wall_now(), processor_start = processor_now();
+        run(round);
+        processor_.push_back((processor_now() - processor_start) / threads_);
+        wall_.push_back(wall_now() - wall_start);
+    }
+    Seconds seconds() const { return {spread_of(wall_), spread_of(processor_)}; }
+
+  private:
+    int threads_;
+    std::vector<double> wall_, processor_;
+};
+
 } // namespace
 
 Timer::Timer(const Context& context, int repeats) : context_(context), repeats_(repeats) {
@@ -47,20 +64,29 @@ void Timer::begin(const Run& prepare) {
 Seconds Timer::operator()(const Run& run, const Run& prepare) {
     begin(prepare);
     run(round_++);
-    std::vector<double> wall, processor;
+    std::vector<double> on_device;
+    Stopwatch stopwatch(context_.threads());
     for (int k = 0; k < repeats_; ++k, ++round_) {
         begin(prepare);
         if constexpr (built_with_cuda)
             if (device_) {
-                wall.push_back(device_seconds(*device_, run, round_));
+                on_device.push_back(device_seconds(*device_, run, round_));
                 continue;
             }
-        const double wall_start = wall_now(), processor_start = processor_now();
-        run(round_);
-        processor.push_back((processor_now() - processor_start) / context_.threads());
-        wall.push_back(wall_now() - wall_start);
+        stopwatch.time(run, round_);
     }
-    return {spread_of(wall), spread_of(processor)};
+    return on_device.empty() ? stopwatch.seconds() : Seconds{spread_of(on_device), {}};
+}
+
+std::pair<Seconds, Seconds> Timer::in_turn(const Run& run, const Run& prepare, const Run& other) {
+    begin(prepare);
+    run(round_++), other(0);
+    Stopwatch one(context_.threads()), two(context_.threads());
+    for (int k = 0; k < repeats_; ++k, ++round_) {
+        begin(prepare);
+        one.time(run, round_), two.time(other, round_);
+    }
+    return {one.seconds(), two.seconds()};
 }
 
 std::map<std::string, Spread> Timer::parts(const Run& run, const Run& prepare) {

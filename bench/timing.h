@@ -3,6 +3,7 @@
 #include "bench.h"
 #include <map>
 #include <memory>
+#include <utility>
 
 namespace dynkin::bench {
 
@@ -23,6 +24,8 @@ class Timer {
 
     /// After one run that is not timed. prepare(): before each, not timed; may be empty.
     Seconds operator()(const Run& run, const Run& prepare = {});
+    /// Of two that are run in turn, on the CPU.
+    std::pair<Seconds, Seconds> in_turn(const Run& run, const Run& prepare, const Run& other);
     /// Spreads of the parts over the repeats; empty on the CPU.
     std::map<std::string, Spread> parts(const Run& run, const Run& prepare = {});
     int repeats() const { return repeats_; }

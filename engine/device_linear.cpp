@@ -3,6 +3,7 @@
 #include "../kernels/device_times.h"
 #include "../kernels/score.h"
 #include "device_chunks.h"
+#include "solve_device.h"
 #include <algorithm>
 
 namespace dynkin {
@@ -65,6 +66,48 @@ void monomial_sums_on_device(const Context& context, const Monomials& monomials,
     };
     for_chunks(device, &progress, rows, together * kLinearRows,
                {together * kLinearRows * d, 0, together * size}, load, work, store);
+}
+
+std::vector<SolveStatus> solve_linear_on_device(const Context& context, const LinearSystems& systems,
+                                                const Array<double>& moments, Array<double>& coefficients) {
+    constexpr size_t together = 4096; // whose moments are on the device
+    DeviceState& device = context.device_state();
+    const size_t size = systems.lambda.size(), used = moments.cols();
+    const char* const what = "the systems of a linear process";
+    const DeviceArray<kernels::LinearProduct> products =
+        to_device(device, std::span<const kernels::LinearProduct>(systems.products), what);
+    const DeviceArray<int> first = to_device(device, std::span<const int>(systems.first), what);
+    DeviceArray<double> there(device, std::min(together, moments.rows()) * used, what);
+    const cuda::LinearMatrices matrices{static_cast<int>(size), static_cast<int>(used), products.data(),
+                                        first.data()};
+    std::vector<SolveStatus> status;
+    for (size_t start = 0; start < moments.rows(); start += together) {
+        const size_t count = std::min(together, moments.rows() - start);
+        there.upload(device.compute_stream(), moments.span().subspan(start * used, count * used));
+        Array<double> c(count, size);
+        const SystemSource source{count,
+                                  systems.lambda,
+                                  [&](size_t from, size_t some, double* a) {
+                                      timed(device, "linear.matrices", [&] {
+                                          cuda::linear_matrices(device.compute_stream(), matrices, some,
+                                                                there.data() + from * used, a);
+                                      });
+                                  },
+                                  [&](size_t from, size_t some) {
+                                      Array<double> b(some, size);
+                                      for (size_t k = 0; k < some; ++k) {
+                                          const std::vector<double> side =
+                                              systems.right_side(moments.row(start + from + k));
+                                          std::copy(side.begin(), side.end(), b.row(k));
+                                      }
+                                      return b;
+                                  },
+                                  {}};
+        const auto found = solve_in_batches(context, source, systems.ridge, c, nullptr);
+        status.insert(status.end(), found.begin(), found.end());
+        std::copy(c.begin(), c.end(), coefficients.row(start));
+    }
+    return status;
 }
 
 DeviceLinear::DeviceLinear(const Context& context, const Model& model, const LinearField& field,

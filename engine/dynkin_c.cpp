@@ -3,6 +3,7 @@
 #include "error.h"
 #include "prior.h"
 #include <cstdio>
+#include <memory>
 #include <mutex>
 #include <new>
 #include <optional>
@@ -10,20 +11,25 @@
 
 using namespace dynkin;
 
-/// The evaluators are made when they are first asked for.
 struct dynkin_prior {
-    Context context;
     Prior prior;
+    int threads;
     template <class T> struct Lazy {
         std::once_flag once;
         std::optional<PriorScore<T>> score;
     };
-    mutable Lazy<float> single;
-    mutable Lazy<double> twice;
+    /// The evaluators on one device, made when they are first asked for.
+    struct Place {
+        Context context;
+        Lazy<float> single;
+        Lazy<double> twice;
+    };
+    std::unique_ptr<Place> place;
 
-    dynkin_prior(const Context& where, Prior fitted) : context(where), prior(std::move(fitted)) {}
+    dynkin_prior(const Context& where, Prior fitted, int asked)
+        : prior(std::move(fitted)), threads(asked), place(new Place{where, {}, {}}) {}
     template <class T> const PriorScore<T>& score(Lazy<T>& lazy) const {
-        std::call_once(lazy.once, [&] { lazy.score.emplace(context, prior); });
+        std::call_once(lazy.once, [&] { lazy.score.emplace(place->context, prior); });
         return *lazy.score;
     }
 };
@@ -59,10 +65,16 @@ void require_pointers(const char* function, std::initializer_list<const void*> p
         if (!pointer) throw Error(ErrorKind::usage, std::string(function) + ": a pointer is NULL");
 }
 
-Context cpu_context(int threads) {
+Context context_on(Device device, int threads, std::size_t memory = 0) {
     ContextOptions options;
-    options.device = Device::cpu, options.threads = threads;
+    options.device = device, options.threads = threads, options.device_memory = memory;
     return Context(options);
+}
+
+Device device_of(const std::string& name) {
+    require(name == "cpu" || name == "cuda" || name == "auto", ErrorKind::usage,
+            "dynkin_prior_set_device: expected cpu, cuda or auto");
+    return name == "cpu" ? Device::cpu : name == "cuda" ? Device::cuda : Device::automatic;
 }
 
 NoiseConvention convention_of(int convention) {
@@ -86,8 +98,8 @@ dynkin_status dynkin_prior_fit(const char* samples_npy, const char* kind, int de
         options.kind = prior_kind(kind);
         if (degree != 0) options.degree = degree;
         if (!(ridge < 0)) options.ridge = ridge;
-        const Context context = cpu_context(threads);
-        *prior = new dynkin_prior(context, fit_prior(context, SampleFile(samples_npy), options));
+        const Context context = context_on(Device::cpu, threads);
+        *prior = new dynkin_prior(context, fit_prior(context, SampleFile(samples_npy), options), threads);
     });
 }
 
@@ -95,7 +107,7 @@ dynkin_status dynkin_prior_load(const char* path, int threads, dynkin_prior** pr
     if (prior) *prior = nullptr;
     return guarded([&] {
         require_pointers("dynkin_prior_load", {path, prior});
-        *prior = new dynkin_prior(cpu_context(threads), read_prior(path));
+        *prior = new dynkin_prior(context_on(Device::cpu, threads), read_prior(path), threads);
     });
 }
 
@@ -114,13 +126,21 @@ double dynkin_prior_largest_noise(const dynkin_prior* prior) {
     return prior ? prior->prior.largest_noise() : 0;
 }
 
+dynkin_status dynkin_prior_set_device(dynkin_prior* prior, const char* device, size_t device_memory) {
+    return guarded([&] {
+        require_pointers("dynkin_prior_set_device", {prior, device});
+        const Context context = context_on(device_of(device), prior->threads, device_memory);
+        prior->place.reset(new dynkin_prior::Place{context, {}, {}});
+    });
+}
+
 dynkin_status dynkin_prior_score_f32(const dynkin_prior* prior, size_t rows, const float* x, size_t x_stride,
                                      const double* sigma, size_t sigmas, int convention, float* out,
                                      size_t out_stride) {
     return guarded([&] {
         require_pointers("dynkin_prior_score_f32", {prior, x, sigma, out});
-        prior->score(prior->single)({rows, x, x_stride, sigma, sigmas, convention_of(convention)}, out,
-                                    out_stride);
+        prior->score(prior->place->single)({rows, x, x_stride, sigma, sigmas, convention_of(convention)}, out,
+                                           out_stride);
     });
 }
 
@@ -129,8 +149,8 @@ dynkin_status dynkin_prior_score_f64(const dynkin_prior* prior, size_t rows, con
                                      size_t out_stride) {
     return guarded([&] {
         require_pointers("dynkin_prior_score_f64", {prior, x, sigma, out});
-        prior->score(prior->twice)({rows, x, x_stride, sigma, sigmas, convention_of(convention)}, out,
-                                   out_stride);
+        prior->score(prior->place->twice)({rows, x, x_stride, sigma, sigmas, convention_of(convention)}, out,
+                                          out_stride);
     });
 }
 

@@ -25,6 +25,10 @@ typedef enum dynkin_convention { DYNKIN_EDM = 0, DYNKIN_VP = 1 } dynkin_conventi
  * until the next such call. */
 const char* dynkin_last_error(void);
 
+/** As `sigmas`: one sigma a row. For batches with a sigma a row that may be of one row, whose scores would
+ * otherwise be those at one sigma (float32: see dynkin_prior_score_f32). */
+#define DYNKIN_EACH_ROW ((size_t)-1)
+
 /** A closed-form score of noisy data at every noise level. Scores of one prior may be computed by several
  * threads at once. */
 typedef struct dynkin_prior dynkin_prior;
@@ -50,9 +54,16 @@ size_t dynkin_prior_dimension(const dynkin_prior* prior);
 /** Largest sigma in the convention EDM; 0 for NULL. */
 double dynkin_prior_largest_noise(const dynkin_prior* prior);
 
+/** Where scores are computed from now on: "cpu", as at first, "cuda", or "auto", on a CUDA device if there is
+ *  one. device_memory: bytes that they may take there, 0: what is free. Not while another thread computes
+ *  scores of this prior. When it fails, all is as before. */
+dynkin_status dynkin_prior_set_device(dynkin_prior* prior, const char* device, size_t device_memory);
+
 /** out[n * out_stride + j] = d/dx_j log p_sigma(x_n) for n < rows, j < dimension. Strides in numbers, at
- * least the dimension. sigma: `sigmas` of them, 1 or `rows`, each in (0, largest]. out may be x when the
- * strides agree. A NaN in a row of x gives NaN in that row. */
+ * least the dimension. sigma: `sigmas` of them, each in (0, largest]: 1 for all rows; DYNKIN_EACH_ROW, or
+ * `rows` where that is not 1, one a row. In float32 the score of a product at a sigma a row comes from a
+ * table over sigma, within 5e-4 of max(1, |sigma score|); results do not depend on the other rows of a batch.
+ * out may be x when the strides agree. A NaN in a row of x gives NaN in that row. */
 dynkin_status dynkin_prior_score_f32(const dynkin_prior* prior, size_t rows, const float* x, size_t x_stride,
                                      const double* sigma, size_t sigmas, int convention, float* out,
                                      size_t out_stride);

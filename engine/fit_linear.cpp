@@ -60,7 +60,7 @@ void Fitter::fit_linear() {
                       });
     b.moments = moment_averages(sums_, Subset::all);
     b.moments[0] = 1;
-    LinearField(model_).at(b.t_min); // or an error that says what is wrong
+    LinearField(model_).at(context_, b.t_min); // or an error that says what is wrong
     report_.basis_size = Monomials(model_.dimension(), b.degree).size() - 1;
     report_.ridge = b.ridge, report_.lambda_1 = slow, report_.heldout_loss = NAN;
     report_.symmetry_reason = "not used", report_.structure_reason = "one joint basis";

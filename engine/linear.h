@@ -8,6 +8,7 @@
 #include "moments.h"
 #include "progress.h"
 #include "sampler.h"
+#include "solve.h"
 #include <algorithm>
 #include <map>
 #include <memory>
@@ -58,11 +59,26 @@ struct LinearState {
     }
 };
 
+/// What the systems of the score are made of, at all times.
+struct LinearSystems {
+    std::vector<kernels::LinearProduct> products;
+    std::vector<int> first; ///< of each entry of the lower triangle, row by row, and the end
+    std::vector<double> lambda;
+    double ridge;
+
+    /// b of the moments of a time.
+    std::vector<double> right_side(const double* moments) const;
+};
+
 /// Everything of one model, at any time.
 class LinearField {
   public:
     explicit LinearField(const Model& model);
-    LinearState at(double t) const;
+    /// The laws at the times; the systems of the score are solved on the context's device, as many at once as
+    /// its memory holds. Throws Error(numerical) where a covariance is not positive definite or a system has
+    /// no solution; Interrupted.
+    std::vector<LinearState> at(const Context& context, const std::vector<double>& times) const;
+    LinearState at(const Context& context, double t) const;
     std::size_t dimension() const { return static_cast<std::size_t>(basis_.dimension); }
     const LinearEquation& equation() const { return equation_; }
     /// What the formulas of kernels/linear.h need beside the law of a time. h is evaluated at y cut to four
@@ -74,11 +90,8 @@ class LinearField {
     }
 
   private:
-    /// factor E[phi_place(y)] is a part of A(row, col).
-    struct Product {
-        int row, col, place;
-        double factor;
-    };
+    /// The normal law at t, and the Hermite moments that the system needs.
+    LinearState normal_law(double t, std::vector<double>& moments) const;
     void list_functions();
     void list_products();
     void whiten(const std::vector<double>& of_z);
@@ -89,7 +102,7 @@ class LinearField {
     Monomials moments_, basis_; ///< up to twice the degree of the potential, and up to it
     LinearEquation equation_;
     double trace_ = 0; ///< of the drift
-    std::vector<Product> products_;
+    LinearSystems systems_;
     std::vector<std::size_t> raised_; ///< place of alpha + e_j, by alpha and j
     std::vector<kernels::LinearFunction> functions_;
     std::vector<kernels::LinearPart> slopes_, curvatures_;
@@ -97,7 +110,6 @@ class LinearField {
     std::vector<double> start_mean_,
         start_; ///< of the data: mean, E[phi_alpha(w)] of w = factor^-1 (z - mean)
     Array<double> start_factor_;
-    double ridge_;
 };
 
 /// The step backwards from one time to the one before, as kernels::LinearStep.
@@ -106,6 +118,10 @@ struct LinearStepMatrices {
 
     kernels::LinearStep step() const { return {gain.data(), factor.data()}; }
 };
+
+/// coefficients.row(k) of the moments.row(k) of a time, where solved. Defined in builds with CUDA only.
+std::vector<SolveStatus> solve_linear_on_device(const Context& context, const LinearSystems& systems,
+                                                const Array<double>& moments, Array<double>& coefficients);
 
 class DeviceLinear; // device_linear.h
 

@@ -1,7 +1,9 @@
 // linear_field.cpp - the law of a linear process at any time: mean and covariance in closed form, Hermite
 // moments carried by the flow, the system of the score.
+#include "../kernels/device.h"
 #include "error.h"
 #include "linear.h"
+#include "parallel.h"
 #include "solve.h"
 #include <algorithm>
 #include <cblas.h>
@@ -9,6 +11,7 @@
 #include <fmt/core.h>
 #include <lapacke.h>
 #include <numbers>
+#include <numeric>
 
 namespace dynkin {
 
@@ -142,11 +145,11 @@ Array<double> hermite_powers(int degree) {
 
 LinearField::LinearField(const Model& model)
     : moments_(model.dimension(), 2 * model.linear->degree), basis_(model.dimension(), model.linear->degree),
-      equation_(standardised(std::get<LinearProcess>(model.process), model.standardization)),
-      ridge_(model.linear->ridge) {
+      equation_(standardised(std::get<LinearProcess>(model.process), model.standardization)) {
     require(model.linear->moments.size() == moments_.size(), ErrorKind::input,
             "linear process: the moments do not fit");
     for (size_t i = 0; i < dimension(); ++i) trace_ += equation_.drift(i, i);
+    systems_.ridge = model.linear->ridge;
     list_functions();
     list_products();
     whiten(model.linear->moments);
@@ -196,26 +199,30 @@ void LinearField::whiten(const std::vector<double>& of_z) {
 void LinearField::list_products() {
     const size_t d = dimension(), size = basis_.size();
     std::vector<int> alpha(d);
-    const auto expand = [&](const auto& self, size_t j, const int* k, const int* l, size_t i, int row,
-                            int col, double factor) -> void {
+    const auto expand = [&](const auto& self, size_t j, const int* k, const int* l, size_t i,
+                            double factor) -> void {
         if (j == d) {
-            products_.push_back({row, col, static_cast<int>(moments_.place.at(alpha)), factor});
+            systems_.products.push_back({static_cast<int>(moments_.place.at(alpha)), factor});
             return;
         }
         const int p = k[j] - (j == i), q = l[j] - (j == i);
         for (int both = 0; both <= std::min(p, q); ++both) {
             alpha[j] = p + q - 2 * both;
-            self(self, j + 1, k, l, i, row, col, factor * hermite_product(p, q, both));
+            self(self, j + 1, k, l, i, factor * hermite_product(p, q, both));
         }
     };
-    for (size_t k = 1; k < size; ++k)
-        for (size_t l = 1; l <= k; ++l)
+    systems_.first.push_back(0);
+    for (size_t k = 1; k < size; ++k) {
+        for (size_t l = 1; l <= k; ++l) {
             for (size_t i = 0; i < d; ++i) {
                 const int u = basis_.at(k)[i], v = basis_.at(l)[i];
                 if (u && v)
-                    expand(expand, 0, basis_.at(k), basis_.at(l), i, static_cast<int>(k - 1),
-                           static_cast<int>(l - 1), std::sqrt(static_cast<double>(u) * v));
+                    expand(expand, 0, basis_.at(k), basis_.at(l), i, std::sqrt(static_cast<double>(u) * v));
             }
+            systems_.first.push_back(static_cast<int>(systems_.products.size()));
+        }
+        systems_.lambda.push_back(std::accumulate(basis_.at(k), basis_.at(k) + d, 0.0));
+    }
     for (size_t k = 0; k < moments_.size(); ++k)
         for (int j = 0; j < moments_.dimension; ++j) raised_.push_back(moments_.shifted(k, j, 1));
 }
@@ -294,7 +301,7 @@ kernels::LinearModel LinearField::model() const {
             trace_};
 }
 
-LinearState LinearField::at(double t) const {
+LinearState LinearField::normal_law(double t, std::vector<double>& moments) const {
     const size_t d = dimension();
     const Carried flow = carry(equation_, t);
     const Array<double> moved = matrix_product(flow.transition, start_factor_);
@@ -314,23 +321,63 @@ LinearState LinearField::at(double t) const {
     for (size_t i = 0; i < d; ++i)
         for (size_t j = 0; j < d; ++j)
             for (size_t k = 0; k <= j; ++k) state.spread(i, j) += half(i, k) * state.inverse(j, k);
-
-    const std::vector<double> moments = carried_moments(triangle_times(state.inverse, moved));
-    const size_t size = basis_.size() - 1;
-    Array<double> a(size, size);
-    std::vector<double> b(size), lambda(size);
-    for (const Product& p : products_)
-        a(static_cast<size_t>(p.row), static_cast<size_t>(p.col)) +=
-            p.factor * moments[static_cast<size_t>(p.place)];
-    for (size_t k = 0; k < size; ++k) {
-        for (size_t j = 0; j < d; ++j) lambda[k] += basis_.at(k + 1)[j];
-        b[k] = lambda[k] * moments[k + 1];
-    }
-    const SolveStatus status = solve_score_system(a, b, lambda, ridge_, state.c);
-    require(status.solved, ErrorKind::numerical,
-            fmt::format("linear process: the system at t = {:g} has no solution", t));
-    state.c.insert(state.c.begin(), 0.0);
+    moments = carried_moments(triangle_times(state.inverse, moved));
     return state;
+}
+
+std::vector<double> LinearSystems::right_side(const double* moments) const {
+    std::vector<double> b(lambda.size());
+    for (size_t k = 0; k < b.size(); ++k) b[k] = lambda[k] * moments[k + 1];
+    return b;
+}
+
+namespace {
+
+std::vector<SolveStatus> solve_systems(const Context& context, const LinearSystems& systems,
+                                       const Array<double>& moments, Array<double>& coefficients) {
+    if constexpr (built_with_cuda)
+        if (context.device() == Device::cuda)
+            return solve_linear_on_device(context, systems, moments, coefficients);
+    const size_t size = systems.lambda.size();
+    std::vector<SolveStatus> status(moments.rows());
+    parallel_for(context.threads(), moments.rows(), [&](size_t m, size_t) {
+        Array<double> a(size, size);
+        std::vector<double> c;
+        for (size_t row = 0; row < size; ++row)
+            for (size_t col = 0; col <= row; ++col)
+                a(row, col) =
+                    kernels::linear_entry(systems.products.data(), systems.first.data(),
+                                          static_cast<int>(row), static_cast<int>(col), moments.row(m));
+        status[m] =
+            solve_score_system(a, systems.right_side(moments.row(m)), systems.lambda, systems.ridge, c);
+        if (status[m].solved) std::copy(c.begin(), c.end(), coefficients.row(m));
+    });
+    return status;
+}
+
+} // namespace
+
+std::vector<LinearState> LinearField::at(const Context& context, const std::vector<double>& times) const {
+    const size_t used = Monomials(moments_.dimension, used_degree()).size(), size = systems_.lambda.size();
+    std::vector<LinearState> states(times.size());
+    Array<double> moments(times.size(), used), c(times.size(), size);
+    parallel_for(context.threads(), times.size(), [&](size_t k, size_t) {
+        std::vector<double> own;
+        states[k] = normal_law(times[k], own);
+        std::copy(own.begin(), own.end(), moments.row(k));
+    });
+    const std::vector<SolveStatus> status = solve_systems(context, systems_, moments, c);
+    for (size_t k = 0; k < times.size(); ++k) {
+        require(status[k].solved, ErrorKind::numerical,
+                fmt::format("linear process: the system at t = {:g} has no solution", times[k]));
+        states[k].c.assign(1, 0.0);
+        states[k].c.insert(states[k].c.end(), c.row(k), c.row(k) + size);
+    }
+    return states;
+}
+
+LinearState LinearField::at(const Context& context, double t) const {
+    return at(context, std::vector<double>{t}).front();
 }
 
 } // namespace dynkin

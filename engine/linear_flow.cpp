@@ -39,13 +39,6 @@ std::vector<double> with_middles(const std::vector<double>& times) {
     return out;
 }
 
-std::vector<LinearState> states_at(const Context& context, const LinearField& field,
-                                   const std::vector<double>& times) {
-    std::vector<LinearState> states(times.size());
-    parallel_for(context.threads(), times.size(), [&](size_t k, size_t) { states[k] = field.at(times[k]); });
-    return states;
-}
-
 } // namespace
 
 double log_scales(const Model& model) {
@@ -58,10 +51,10 @@ LinearSampler::LinearSampler(const Context& context, const Model& model, const S
     : context_(context), model_(model), options_(options), field_(model) {
     times_ = model.linear->step_times(options.steps ? options.steps : default_steps(model, options.method));
     if (options.method == Method::ode) {
-        states_ = states_at(context, field_, with_middles(times_));
+        states_ = field_.at(context, with_middles(times_));
         return;
     }
-    states_ = states_at(context, field_, times_);
+    states_ = field_.at(context, times_);
     const size_t d = field_.dimension();
     const int n = static_cast<int>(d);
     for (size_t k = 0; k + 1 < times_.size(); ++k) {
@@ -133,7 +126,7 @@ std::vector<double> linear_density(const Context& context, const Model& model, s
     const LinearField field(model);
     const size_t d = field.dimension();
     const std::vector<double> times = model.linear->step_times(steps);
-    const std::vector<LinearState> states = states_at(context, field, with_middles(times));
+    const std::vector<LinearState> states = field.at(context, with_middles(times));
     if constexpr (built_with_cuda)
         if (context.device() == Device::cuda)
             return DeviceLinear(context, model, field, times, states).log_density(count, x);
@@ -162,7 +155,7 @@ std::vector<double> linear_density(const Context& context, const Model& model, s
 void linear_score(const Context& context, const Model& model, double t, size_t count, const double* x,
                   double* out) {
     const LinearField field(model);
-    const LinearState state = field.at(t);
+    const LinearState state = field.at(context, t);
     if constexpr (built_with_cuda)
         if (context.device() == Device::cuda)
             return DeviceLinear(context, model, field, {t}, {state}).score(count, x, out);

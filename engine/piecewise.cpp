@@ -73,6 +73,7 @@ template <class T> kernels::SiteFunctions<T> site_functions(const Family& family
     if (f.hermite) return f;
     f.lo = static_cast<T>(family.lo), f.hi = static_cast<T>(family.hi);
     f.pieces = kernels::kPieces<T>, f.degree = kernels::kPieceDegree<T>;
+    f.scale = static_cast<T>(f.pieces) / (f.hi - f.lo);
     const auto c = piecewise_coefficients(family, functions + 1, f.pieces, f.degree);
     const size_t powers = static_cast<size_t>(f.degree + 1), pieces = static_cast<size_t>(f.pieces);
     f.coefficients.resize(static_cast<size_t>(functions) * powers * pieces);

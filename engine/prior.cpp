@@ -12,6 +12,7 @@
 #include <fmt/core.h>
 #include <mutex>
 #include <numeric>
+#include <optional>
 #include <type_traits>
 
 namespace dynkin {
@@ -88,9 +89,7 @@ template <class T> struct PriorScore<T>::State {
     const kernels::PriorKernels<T>& kernels;
     size_t d, padded;
     kernels::HermiteTables tables;
-    // product: padded
-    std::vector<double> middle, scale;
-    Array<double> moments;
+    std::optional<PaddedMarginals> product;
     mutable std::once_flag tabulated; ///< at the first batch of float32 with a sigma a row
     mutable std::unique_ptr<const PriorTable> table;
     Array<T> vectors;                       ///< gaussian
@@ -109,13 +108,7 @@ template <class T> struct PriorScore<T>::State {
         std::visit([&](const auto& law) { prepare(law); }, prior.law);
     }
 
-    void prepare(const ProductPrior& law) {
-        middle = law.middle, scale = law.scale;
-        middle.resize(padded), scale.resize(padded);
-        moments = Array<double>(law.moments.rows(), padded);
-        for (size_t r = 0; r < moments.rows(); ++r) std::copy_n(law.moments.row(r), d, moments.row(r));
-        std::fill_n(moments.row(0), padded, 1.0);
-    }
+    void prepare(const ProductPrior& law) { product.emplace(law); }
     void prepare(const GaussianPrior& law) {
         vectors = Array<T>(d, d);
         std::transform(law.vectors.begin(), law.vectors.end(), vectors.begin(),
@@ -131,7 +124,7 @@ template <class T> struct PriorScore<T>::State {
         }
     }
 
-    kernels::MarginalView marginals() const { return {padded, middle.data(), scale.data(), moments.data()}; }
+    kernels::MarginalView marginals() const { return product->view(); }
     void solve(const NoiseLevel& level, T* curves) const {
         kernels.solve(tables, marginals(), prior.options.ridge, level.sigma, level.alpha, curves);
     }
@@ -141,24 +134,24 @@ template <class T> struct PriorScore<T>::State {
     }
     size_t curve_numbers() const { return static_cast<size_t>(tables.degree + 3) * padded; }
 
-    void score(const ProductPrior&, const NoisyRows<T>& in, const std::vector<NoiseLevel>& levels, T* out,
+    void score(const ProductPrior&, const NoisyRows<T>& in, const NoiseLevels& levels, T* out,
                size_t out_stride) const;
-    void score_each(const NoisyRows<T>& in, const std::vector<NoiseLevel>& levels,
-                    const std::vector<size_t>& rows, T* out, size_t out_stride) const;
-    std::vector<size_t> score_tabulated(const NoisyRows<float>& in, const std::vector<NoiseLevel>& levels,
-                                        float* out, size_t out_stride) const;
-    void score(const GaussianPrior& law, const NoisyRows<T>& in, const std::vector<NoiseLevel>& levels,
-               T* out, size_t out_stride) const;
-    void score(const FlatPrior& law, const NoisyRows<T>& in, const std::vector<NoiseLevel>& levels, T* out,
+    void score_each(const NoisyRows<T>& in, const NoiseLevels& levels, const std::vector<size_t>& rows,
+                    T* out, size_t out_stride) const;
+    std::vector<size_t> score_tabulated(const NoisyRows<float>& in, const NoiseLevels& levels, float* out,
+                                        size_t out_stride) const;
+    void score(const GaussianPrior& law, const NoisyRows<T>& in, const NoiseLevels& levels, T* out,
+               size_t out_stride) const;
+    void score(const FlatPrior& law, const NoisyRows<T>& in, const NoiseLevels& levels, T* out,
                size_t out_stride) const;
     void flat_curves(const FlatPrior& law, const NoiseLevel& level, const std::vector<double>& weights,
                      T* curves) const;
 };
 
 template <class T> void PriorScore<T>::State::score(const ProductPrior&, const NoisyRows<T>& in,
-                                                    const std::vector<NoiseLevel>& levels, T* out,
+                                                    const NoiseLevels& levels, T* out,
                                                     size_t out_stride) const {
-    if (levels.size() > 1) {
+    if (levels.each) {
         std::vector<size_t> rows;
         if constexpr (std::is_same_v<T, float>)
             rows = score_tabulated(in, levels, out, out_stride);
@@ -168,7 +161,7 @@ template <class T> void PriorScore<T>::State::score(const ProductPrior&, const N
     }
     const size_t chunk = chunk_rows(in.count), jobs = (in.count + chunk - 1) / chunk;
     Array<T> curves(curve_numbers());
-    solve(levels[0], curves.data());
+    solve(levels.of(0), curves.data());
     parallel_for(context.threads(), jobs, [&](size_t job, size_t) {
         const size_t first = job * chunk, last = std::min(in.count, first + chunk);
         evaluate(curves.data(), last - first, in.x + first * in.stride, in.stride, out + first * out_stride,
@@ -177,9 +170,9 @@ template <class T> void PriorScore<T>::State::score(const ProductPrior&, const N
 }
 
 /// By the equations of each row's level.
-template <class T>
-void PriorScore<T>::State::score_each(const NoisyRows<T>& in, const std::vector<NoiseLevel>& levels,
-                                      const std::vector<size_t>& rows, T* out, size_t out_stride) const {
+template <class T> void PriorScore<T>::State::score_each(const NoisyRows<T>& in, const NoiseLevels& levels,
+                                                         const std::vector<size_t>& rows, T* out,
+                                                         size_t out_stride) const {
     if (rows.empty()) return;
     constexpr size_t chunk = 16;
     Array<T> curves(static_cast<size_t>(context.threads()), curve_numbers());
@@ -188,9 +181,10 @@ void PriorScore<T>::State::score_each(const NoisyRows<T>& in, const std::vector<
         const size_t first = job * chunk, last = std::min(rows.size(), first + chunk);
         for (size_t k = first; k < last; ++k) {
             const size_t n = rows[k];
-            if (k == first || levels[n].sigma != levels[rows[k - 1]].sigma ||
-                levels[n].alpha != levels[rows[k - 1]].alpha)
-                solve(levels[n], own);
+            const NoiseLevel& level = levels.of(n);
+            if (k == first || level.sigma != levels.of(rows[k - 1]).sigma ||
+                level.alpha != levels.of(rows[k - 1]).alpha)
+                solve(level, own);
             evaluate(own, 1, in.x + n * in.stride, in.stride, out + n * out_stride, out_stride);
         }
     });
@@ -199,10 +193,10 @@ void PriorScore<T>::State::score_each(const NoisyRows<T>& in, const std::vector<
 /// Rows in the order of their levels, in blocks of columns: as many as keep the four nodes' coefficients in
 /// the first-level cache, or, where many rows share them, as make long runs of a row. Returns the rows that
 /// are not in the table.
-template <class T>
-std::vector<size_t> PriorScore<T>::State::score_tabulated(const NoisyRows<float>& in,
-                                                          const std::vector<NoiseLevel>& levels, float* out,
-                                                          size_t out_stride) const {
+template <class T> std::vector<size_t> PriorScore<T>::State::score_tabulated(const NoisyRows<float>& in,
+                                                                             const NoiseLevels& levels,
+                                                                             float* out,
+                                                                             size_t out_stride) const {
     std::call_once(tabulated, [&] {
         table = std::make_unique<const PriorTable>(context, tables, marginals(), d, prior.options.ridge);
     });
@@ -226,7 +220,7 @@ std::vector<size_t> PriorScore<T>::State::score_tabulated(const NoisyRows<float>
 }
 
 template <class T> void PriorScore<T>::State::score(const GaussianPrior& law, const NoisyRows<T>& in,
-                                                    const std::vector<NoiseLevel>& levels, T* out,
+                                                    const NoiseLevels& levels, T* out,
                                                     size_t out_stride) const {
     const size_t chunk = chunk_rows(in.count), jobs = (in.count + chunk - 1) / chunk;
     Array<T> space(static_cast<size_t>(context.threads()), 2 * chunk * d);
@@ -234,13 +228,13 @@ template <class T> void PriorScore<T>::State::score(const GaussianPrior& law, co
         const size_t first = job * chunk, rows = std::min(chunk, in.count - first);
         T *centred = space.row(thread), *rotated = centred + chunk * d;
         for (size_t n = 0; n < rows; ++n) {
-            const T inverse = static_cast<T>(1 / levels[levels.size() == 1 ? 0 : first + n].alpha);
+            const T inverse = static_cast<T>(1 / levels.of(first + n).alpha);
             const T* const x = in.x + (first + n) * in.stride;
             for (size_t j = 0; j < d; ++j) centred[n * d + j] = x[j] * inverse - static_cast<T>(law.mean[j]);
         }
         gemm(false, rows, d, d, T(1), centred, d, vectors.data(), d, T(0), rotated, d);
         for (size_t n = 0; n < rows; ++n) {
-            const NoiseLevel& level = levels[levels.size() == 1 ? 0 : first + n];
+            const NoiseLevel& level = levels.of(first + n);
             for (size_t k = 0; k < d; ++k)
                 rotated[n * d + k] *=
                     static_cast<T>(-1 / (level.alpha * (law.variances[k] + level.sigma * level.sigma)));
@@ -271,17 +265,17 @@ template <class T> void PriorScore<T>::State::flat_curves(const FlatPrior& law, 
 }
 
 template <class T> void PriorScore<T>::State::score(const FlatPrior& law, const NoisyRows<T>& in,
-                                                    const std::vector<NoiseLevel>& levels, T* out,
+                                                    const NoiseLevels& levels, T* out,
                                                     size_t out_stride) const {
-    const bool common = levels.size() == 1;
+    const bool common = !levels.each;
     const auto weights_of = [&](const NoiseLevel& level) { return flat_weights(law, level); };
     const size_t chunk = chunk_rows(in.count), jobs = (in.count + chunk - 1) / chunk, nodes = law.pair.rows(),
                  threads = static_cast<size_t>(context.threads());
     Array<T> curves(common ? 1 : threads, curve_numbers()), matrix(common ? d : 0, d);
     std::vector<double> weights;
     if (common) {
-        weights = weights_of(levels[0]);
-        flat_curves(law, levels[0], weights, curves.data());
+        weights = weights_of(levels.of(0));
+        flat_curves(law, levels.of(0), weights, curves.data());
         for (size_t m = 0; m < nodes; ++m)
             for (size_t k = 0; k < d * d; ++k) matrix[k] += static_cast<T>(weights[m]) * pairs.row(m * d)[k];
     }
@@ -291,7 +285,7 @@ template <class T> void PriorScore<T>::State::score(const FlatPrior& law, const 
         const size_t first = job * chunk, rows = std::min(chunk, in.count - first);
         T *y = space.row(thread), *weighted = y + chunk * d, *product = weighted + chunk * d;
         for (size_t n = 0; n < rows; ++n) {
-            const NoiseLevel& level = levels[common ? 0 : first + n];
+            const NoiseLevel& level = levels.of(first + n);
             const double spread = 1 / std::hypot(law.scale, level.sigma);
             for (size_t j = 0; j < d; ++j) {
                 const double x = static_cast<double>(in.x[(first + n) * in.stride + j]) / level.alpha,
@@ -316,7 +310,7 @@ template <class T> void PriorScore<T>::State::score(const FlatPrior& law, const 
             evaluate(curves.data(), rows, in.x + first * in.stride, in.stride, out + first * out_stride,
                      out_stride);
         for (size_t n = 0; n < rows; ++n) {
-            const NoiseLevel& level = levels[common ? 0 : first + n];
+            const NoiseLevel& level = levels.of(first + n);
             T* const to = out + (first + n) * out_stride;
             if (!common) {
                 const double* const w = chunk_weights.row(thread) + n * nodes;
@@ -339,17 +333,17 @@ template <class T> void PriorScore<T>::operator()(const NoisyRows<T>& rows, T* o
     require(rows.stride >= s.d && out_stride >= s.d, ErrorKind::usage,
             fmt::format("prior: expected strides of at least {} numbers, got {} and {}", s.d, rows.stride,
                         out_stride));
+    NoiseLevels noise{rows.sigmas != 1, {}};
     require(
-        rows.sigmas == 1 || rows.sigmas == rows.count, ErrorKind::usage,
+        !noise.each || rows.sigmas == rows.count || rows.sigmas == NoisyRows<T>::each_row, ErrorKind::usage,
         fmt::format("prior: expected 1 sigma, or one for each of {} rows, got {}", rows.count, rows.sigmas));
     const double largest = s.prior.largest_noise();
-    std::vector<NoiseLevel> levels;
-    for (size_t n = 0; n < rows.sigmas; ++n)
-        levels.push_back(level_of(rows.sigma[n], rows.convention, largest));
+    for (size_t n = 0; n < (noise.each ? rows.count : 1); ++n)
+        noise.levels.push_back(level_of(rows.sigma[n], rows.convention, largest));
     if (rows.count == 0) return;
     if constexpr (built_with_cuda)
-        if (s.device) return s.device->score(rows, levels, out, out_stride);
-    std::visit([&](const auto& law) { s.score(law, rows, levels, out, out_stride); }, s.prior.law);
+        if (s.device) return s.device->score(rows, noise, out, out_stride);
+    std::visit([&](const auto& law) { s.score(law, rows, noise, out, out_stride); }, s.prior.law);
 }
 
 template class PriorScore<float>;

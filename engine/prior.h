@@ -6,6 +6,7 @@
 #include "model.h"
 #include "npy.h"
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -85,7 +86,9 @@ template <class T> struct NoisyRows {
     const T* x = nullptr;
     std::size_t stride = 0; ///< numbers from row to row, at least d
     const double* sigma = nullptr;
-    std::size_t sigmas = 1; ///< 1: one for all rows, or `count`
+    /// 1: one for all rows; each_row, or `count` where that is not 1: one a row.
+    std::size_t sigmas = 1;
+    static constexpr std::size_t each_row = SIZE_MAX;
     NoiseConvention convention = NoiseConvention::edm;
 };
 
@@ -95,8 +98,9 @@ template <class T> struct NoisyRows {
 /// and its memory, as a rule 77 K numbers a column), four polynomials a number; outside it and in
 /// float64: 56 multiply-adds (K = 6) for the row's systems and as many for the solution in addition.
 /// gaussian: two products of matrices. flat: one; at a sigma a row, one for each time node. Rows are computed
-/// in parallel; results do not depend on threads, nor on the other rows; a row by itself has one sigma. NaN
-/// in a row gives NaN in that row.
+/// in parallel; results do not depend on threads, nor on the other rows or on how many they are: batches with
+/// a sigma a row that may be of one row say each_row. On the device of the context, whose table is the same.
+/// NaN in a row gives NaN in that row.
 template <class T> class PriorScore {
   public:
     PriorScore(const Context& context, const Prior& prior);

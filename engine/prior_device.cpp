@@ -1,11 +1,16 @@
 // prior_device.cpp - score priors on the device: rows pass in chunks.
 #include "prior_device.h"
 #include "../kernels/cuda_libraries.h"
+#include "../kernels/device_times.h"
 #include "../kernels/prior_cuda.h"
+#include "prior_table_device.h"
 #include <algorithm>
 #include <cmath>
 #include <mutex>
+#include <numeric>
+#include <optional>
 #include <span>
+#include <type_traits>
 
 namespace dynkin {
 
@@ -13,7 +18,7 @@ using std::size_t;
 
 namespace {
 
-constexpr size_t prior_chunk = size_t{1} << 21; ///< of rows in a chunk, about
+constexpr size_t prior_chunk = size_t{1} << 23; ///< numbers of the rows in a chunk, about
 
 template <class T>
 DeviceArray<T> on_device(DeviceState& device, const std::vector<T>& numbers, const char* what) {
@@ -25,6 +30,7 @@ size_t runs_in(size_t count, size_t size) { return (count + size - 1) / size; }
 } // namespace
 
 template <class T> struct DevicePrior<T>::State {
+    Context context;
     DeviceState& device;
     const Prior& prior;
     DeviceStream stream;
@@ -37,10 +43,11 @@ template <class T> struct DevicePrior<T>::State {
     DeviceArray<T> vectors, pairs; ///< gaussian; flat: of each node d x d
     DeviceArray<unsigned char> varies;
     std::vector<T> pairs_here;
+    std::optional<DevicePriorTable> table; ///< product, float32: at the first batch with a sigma a row
 
-    State(const Context& context, const Prior& of)
-        : device(context.device_state()), prior(of), stream(device.compute_stream()), d(of.dimension()),
-          padded(prior_padded(d)), degree(of.options.degree) {
+    State(const Context& where, const Prior& of)
+        : context(where), device(where.device_state()), prior(of), stream(device.compute_stream()),
+          d(of.dimension()), padded(prior_padded(d)), degree(of.options.degree) {
         const kernels::HermiteTables here = hermite_tables(degree);
         tables = to_device(device, std::span<const kernels::HermiteTables>(&here, 1), "a prior");
         std::visit([&](const auto& law) { prepare(law); }, prior.law);
@@ -65,8 +72,9 @@ template <class T> struct DevicePrior<T>::State {
         DeviceArray<double> numbers, weights;
         cuda::NoiseView view;
         size_t levels;
+        bool common;
     };
-    Noise noise_of(const std::vector<NoiseLevel>& levels, size_t first, size_t count) const;
+    Noise noise_of(const NoiseLevels& levels, size_t first, size_t count) const;
     /// Numbers that a row takes.
     size_t row_numbers(bool common) const;
     struct Chunk {
@@ -74,23 +82,19 @@ template <class T> struct DevicePrior<T>::State {
         DeviceArray<T> x, y, z, curves;
     };
     Chunk make_chunk(bool common, size_t count);
+    void make_table(const ProductPrior& law);
+    void score_each(const NoiseLevels& levels, size_t first, size_t rows, Chunk& c);
     void mix(const FlatPrior& law, const NoiseLevel& level, DeviceArray<T>& matrix) const;
-    void score(const ProductPrior& law, const Noise& noise, bool common, size_t rows, Chunk& c);
-    void score(const GaussianPrior& law, const Noise& noise, bool common, size_t rows, Chunk& c);
-    void score(const FlatPrior& law, const Noise& noise, bool common, size_t rows, Chunk& c);
+    void score(const ProductPrior& law, const Noise& noise, size_t rows, Chunk& c);
+    void score(const GaussianPrior& law, const Noise& noise, size_t rows, Chunk& c);
+    void score(const FlatPrior& law, const Noise& noise, size_t rows, Chunk& c);
     DeviceArray<T> matrix; ///< flat, one level: the mixture of the nodes' pairs
 };
 
 template <class T> void DevicePrior<T>::State::prepare(const ProductPrior& law) {
-    const auto wide = [&](std::vector<double> numbers) {
-        numbers.resize(padded);
-        return on_device(device, numbers, "a prior");
-    };
-    middle = wide(law.middle), scale = wide(law.scale);
-    Array<double> all(law.moments.rows(), padded);
-    for (size_t r = 0; r < all.rows(); ++r) std::copy_n(law.moments.row(r), d, all.row(r));
-    std::fill_n(all.row(0), padded, 1.0);
-    moments = to_device(device, std::span<const double>(all.span()), "a prior");
+    const PaddedMarginals here(law);
+    middle = on_device(device, here.middle, "a prior"), scale = on_device(device, here.scale, "a prior");
+    moments = to_device(device, here.moments.span(), "a prior");
 }
 
 template <class T> void DevicePrior<T>::State::prepare(const GaussianPrior& law) {
@@ -116,13 +120,13 @@ template <class T> void DevicePrior<T>::State::prepare(const FlatPrior& law) {
 }
 
 template <class T> typename DevicePrior<T>::State::Noise
-DevicePrior<T>::State::noise_of(const std::vector<NoiseLevel>& levels, size_t first, size_t count) const {
+DevicePrior<T>::State::noise_of(const NoiseLevels& levels, size_t first, size_t count) const {
     const auto* law = std::get_if<FlatPrior>(&prior.law);
     Noise noise;
-    noise.levels = levels.size() == 1 ? 1 : count;
+    noise.common = !levels.each, noise.levels = levels.each ? count : 1;
     std::vector<double> numbers(3 * noise.levels), weights;
     for (size_t n = 0; n < noise.levels; ++n) {
-        const NoiseLevel& level = levels[levels.size() == 1 ? 0 : first + n];
+        const NoiseLevel& level = levels.of(first + n);
         numbers[n] = level.sigma, numbers[noise.levels + n] = level.alpha;
         if (!law) continue;
         numbers[2 * noise.levels + n] = 1 / std::hypot(law->scale, level.sigma);
@@ -132,14 +136,13 @@ DevicePrior<T>::State::noise_of(const std::vector<NoiseLevel>& levels, size_t fi
     noise.numbers = on_device(device, numbers, "noise levels");
     noise.weights = on_device(device, weights, "noise levels");
     const double* const data = noise.numbers.data();
-    noise.view = {data, data + noise.levels, data + 2 * noise.levels,
-                  levels.size() == 1 ? size_t{0} : size_t{1}};
+    noise.view = {data, data + noise.levels, data + 2 * noise.levels, levels.each ? size_t{1} : size_t{0}};
     return noise;
 }
 
 template <class T> size_t DevicePrior<T>::State::row_numbers(bool common) const {
     const size_t curve = common ? 0 : curve_numbers();
-    if (std::holds_alternative<ProductPrior>(prior.law)) return 2 * d + curve;
+    if (std::holds_alternative<ProductPrior>(prior.law)) return 2 * d;
     if (std::holds_alternative<GaussianPrior>(prior.law)) return 3 * d;
     return 4 * d + curve + (common ? 0 : 16); // and levels and weights, about
 }
@@ -150,29 +153,63 @@ typename DevicePrior<T>::State::Chunk DevicePrior<T>::State::make_chunk(bool com
     if (!std::holds_alternative<ProductPrior>(prior.law)) device.libraries(); // before what is left is asked
     const bool flat = std::holds_alternative<FlatPrior>(prior.law),
                gaussian = std::holds_alternative<GaussianPrior>(prior.law);
+    const size_t curves = gaussian || (!flat && !common) ? 0 : common ? 1 : SIZE_MAX; // SIZE_MAX: one a row
     const size_t row = row_numbers(common) * sizeof(T) + 48 * sizeof(double),
-                 once = 16384 + (common && !gaussian ? curve_numbers() * sizeof(T) : 0),
-                 left = device.memory_left();
+                 once = 16384 + (curves == 1 ? curve_numbers() * sizeof(T) : 0), left = device.memory_left();
     Chunk c;
     c.rows = std::min(std::clamp<size_t>(prior_chunk / row_numbers(common), 64, count < 64 ? 64 : count),
                       std::max<size_t>((left - std::min(left, once)) / row, 1));
     c.rows = std::min(c.rows, count);
     c.x = {device, c.rows * d, "rows of a prior"}, c.y = {device, c.rows * d, "rows of a prior"};
     if (flat || gaussian) c.z = {device, c.rows * d, "rows of a prior"};
-    if (!gaussian) c.curves = {device, (common ? 1 : c.rows) * curve_numbers(), "curves of a prior"};
+    if (curves) c.curves = {device, std::min(curves, c.rows) * curve_numbers(), "curves of a prior"};
     return c;
 }
 
-template <class T> void DevicePrior<T>::State::score(const ProductPrior&, const Noise& noise, bool common,
-                                                     size_t rows, Chunk& c) {
-    cuda::prior_curves(stream, tables.data(), degree, marginals(), prior.options.ridge, noise.view,
-                       noise.levels, c.curves.data());
-    cuda::prior_scores<T>(stream, degree, d, padded, c.curves.data(), common ? 0 : curve_numbers(), rows,
-                          c.x.data(), nullptr, noise.view, c.y.data());
+template <class T>
+void DevicePrior<T>::State::score(const ProductPrior&, const Noise& noise, size_t rows, Chunk& c) {
+    timed(device, "prior.curves", [&] {
+        cuda::prior_curves(stream, tables.data(), degree, marginals(), prior.options.ridge, noise.view,
+                           noise.levels, c.curves.data());
+    });
+    timed(device, "prior.scores", [&] {
+        cuda::prior_scores<T>(stream, degree, d, padded, c.curves.data(), 0, rows, c.x.data(), nullptr,
+                              noise.view, c.y.data());
+    });
+}
+
+template <class T> void DevicePrior<T>::State::make_table(const ProductPrior& law) {
+    if constexpr (std::is_same_v<T, float>)
+        if (!table) {
+            const PaddedMarginals here(law);
+            table.emplace(context,
+                          PriorTable(context, hermite_tables(degree), here.view(), d, prior.options.ridge));
+        }
+}
+
+/// A sigma a row of a product: float32 from the table; rows that are not in it, and float64, by the
+/// equations.
+template <class T>
+void DevicePrior<T>::State::score_each(const NoiseLevels& levels, size_t first, size_t rows, Chunk& c) {
+    std::vector<size_t> others;
+    if constexpr (std::is_same_v<T, float>) {
+        TabulatedRows order(table->host(), levels, first, rows);
+        table->score(order.rows, c.x.data(), c.y.data());
+        others = std::move(order.others);
+    }
+    const bool all = !std::is_same_v<T, float>;
+    if (!all && others.empty()) return;
+    const Noise noise = noise_of(levels, first, rows);
+    const DeviceArray<size_t> numbers = on_device(device, others, "rows of a prior");
+    timed(device, "prior.equations", [&] {
+        cuda::prior_row_scores(stream, tables.data(), marginals(), prior.options.ridge, noise.view,
+                               all ? nullptr : numbers.data(), all ? rows : others.size(), d, c.x.data(),
+                               c.y.data());
+    });
 }
 
 template <class T>
-void DevicePrior<T>::State::score(const GaussianPrior&, const Noise& noise, bool, size_t rows, Chunk& c) {
+void DevicePrior<T>::State::score(const GaussianPrior&, const Noise& noise, size_t rows, Chunk& c) {
     cuda::centre(stream, d, rows, c.x.data(), mean.data(), noise.view, c.y.data());
     cuda::product(device, false, rows, d, d, c.y.data(), vectors.data(), T(0), c.z.data());
     cuda::shrink(stream, d, rows, variances.data(), noise.view, c.z.data());
@@ -193,13 +230,13 @@ void DevicePrior<T>::State::mix(const FlatPrior& law, const NoiseLevel& level, D
     cuda::synchronize(stream);
 }
 
-template <class T> void DevicePrior<T>::State::score(const FlatPrior& law, const Noise& noise, bool common,
-                                                     size_t rows, Chunk& c) {
+template <class T>
+void DevicePrior<T>::State::score(const FlatPrior& law, const Noise& noise, size_t rows, Chunk& c) {
     const cuda::FlatView view = flat(law);
     cuda::flat_curves(stream, tables.data(), degree, view, noise.view, noise.weights.data(), noise.levels,
                       c.curves.data());
     cuda::reduce(stream, view, rows, c.x.data(), noise.view, c.y.data());
-    if (common)
+    if (noise.common)
         cuda::product(device, false, rows, d, d, c.y.data(), matrix.data(), T(0), c.z.data());
     else {
         DeviceArray<T> weighted(device, rows * d, "rows of a prior");
@@ -210,22 +247,24 @@ template <class T> void DevicePrior<T>::State::score(const FlatPrior& law, const
                           c.z.data());
         }
     }
-    cuda::prior_scores<T>(stream, degree, d, padded, c.curves.data(), common ? 0 : curve_numbers(), rows,
-                          c.x.data(), c.z.data(), noise.view, c.y.data());
+    cuda::prior_scores<T>(stream, degree, d, padded, c.curves.data(), noise.common ? 0 : curve_numbers(),
+                          rows, c.x.data(), c.z.data(), noise.view, c.y.data());
 }
 
 template <class T> DevicePrior<T>::DevicePrior(const Context& context, const Prior& prior)
     : state_(std::make_unique<State>(context, prior)) {}
 template <class T> DevicePrior<T>::~DevicePrior() = default;
 
-template <class T> void DevicePrior<T>::score(const NoisyRows<T>& in, const std::vector<NoiseLevel>& levels,
-                                              T* out, size_t out_stride) const {
+template <class T> void DevicePrior<T>::score(const NoisyRows<T>& in, const NoiseLevels& levels, T* out,
+                                              size_t out_stride) const {
     State& s = *state_;
     const std::lock_guard lock(s.one_at_a_time);
-    const bool common = levels.size() == 1;
+    const bool common = !levels.each;
+    const auto* const product = common ? nullptr : std::get_if<ProductPrior>(&s.prior.law);
+    if (product) s.make_table(*product);
     if (const auto* flat = std::get_if<FlatPrior>(&s.prior.law)) {
         if (common)
-            s.mix(*flat, levels[0], s.matrix);
+            s.mix(*flat, levels.of(0), s.matrix);
         else if (s.pairs.size() == 0)
             s.pairs = on_device(s.device, s.pairs_here, "the pairs of a prior");
     }
@@ -239,8 +278,12 @@ template <class T> void DevicePrior<T>::score(const NoisyRows<T>& in, const std:
             x = packed.data();
         }
         c.x.upload(s.stream, {x, used * s.d});
-        const typename State::Noise noise = s.noise_of(levels, first, used);
-        std::visit([&](const auto& law) { s.score(law, noise, common, used, c); }, s.prior.law);
+        if (product)
+            s.score_each(levels, first, used, c);
+        else {
+            const typename State::Noise noise = s.noise_of(levels, first, used);
+            std::visit([&](const auto& law) { s.score(law, noise, used, c); }, s.prior.law);
+        }
         T* const to = packed.empty() ? out + first * out_stride : packed.data();
         c.y.download(s.stream, {to, used * s.d});
         cuda::synchronize(s.stream);

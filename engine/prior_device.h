@@ -13,18 +13,25 @@ struct NoiseLevel {
     double sigma = 1, alpha = 1;
 };
 
+/// Of the rows of a batch: one for all, or one each. Which of the two chooses how scores are computed, never
+/// how many rows there are.
+struct NoiseLevels {
+    bool each = false;
+    std::vector<NoiseLevel> levels;
+
+    const NoiseLevel& of(std::size_t row) const { return levels[each ? row : 0]; }
+};
+
 /// Weights of the nodes' coefficients at a noise level.
 std::vector<double> flat_weights(const FlatPrior& law, const NoiseLevel& level);
 
 /// A prior in the device's memory; calls from several threads wait for one another. Results agree with the
-/// CPU's but for rounding, and at a sigma a row in float32, which is by the equations here, but for the error
-/// of its tables.
+/// CPU's but for rounding.
 template <class T> class DevicePrior {
   public:
     DevicePrior(const Context& context, const Prior& prior);
     ~DevicePrior();
-    void score(const NoisyRows<T>& in, const std::vector<NoiseLevel>& levels, T* out,
-               std::size_t out_stride) const;
+    void score(const NoisyRows<T>& in, const NoiseLevels& levels, T* out, std::size_t out_stride) const;
 
   private:
     struct State;

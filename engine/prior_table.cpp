@@ -153,12 +153,11 @@ kernels::PriorTableRow PriorTable::row(size_t n, const NoiseLevel& level) const 
     return row;
 }
 
-TabulatedRows::TabulatedRows(const PriorTable& table, const std::vector<NoiseLevel>& levels, size_t first,
-                             size_t count) {
+TabulatedRows::TabulatedRows(const PriorTable& table, const NoiseLevels& levels, size_t first, size_t count) {
     std::vector<kernels::PriorTableRow> unordered;
     std::vector<size_t> place(table.view().nodes + 1);
     for (size_t n = 0; n < count; ++n) {
-        const NoiseLevel& level = levels[first + n];
+        const NoiseLevel& level = levels.of(first + n);
         if (!table.contains(level)) {
             others.push_back(n);
             continue;

@@ -54,8 +54,8 @@ struct TabulatedRows {
     std::vector<kernels::PriorTableRow> rows;
     std::vector<std::size_t> others;
 
-    TabulatedRows(const PriorTable& table, const std::vector<NoiseLevel>& levels, std::size_t first,
-                  std::size_t count);
+    /// Of rows [first, first + count) of a batch, counted from `first`.
+    TabulatedRows(const PriorTable& table, const NoiseLevels& levels, std::size_t first, std::size_t count);
 };
 
 } // namespace dynkin

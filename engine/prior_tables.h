@@ -2,7 +2,9 @@
 #pragma once
 #include "../kernels/prior.h"
 #include "prior.h"
+#include <algorithm>
 #include <cmath>
+#include <vector>
 
 namespace dynkin {
 
@@ -10,6 +12,23 @@ namespace dynkin {
 inline std::size_t prior_padded(std::size_t columns) {
     return (columns + kernels::kPriorLanes - 1) / kernels::kPriorLanes * kernels::kPriorLanes;
 }
+
+/// A product prior's columns, padded.
+struct PaddedMarginals {
+    std::size_t padded;
+    std::vector<double> middle, scale;
+    Array<double> moments;
+
+    explicit PaddedMarginals(const ProductPrior& law)
+        : padded(prior_padded(law.middle.size())), middle(law.middle), scale(law.scale),
+          moments(law.moments.rows(), padded) {
+        for (std::size_t r = 0; r < moments.rows(); ++r)
+            std::copy_n(law.moments.row(r), middle.size(), moments.row(r));
+        std::fill_n(moments.row(0), padded, 1.0);
+        middle.resize(padded), scale.resize(padded);
+    }
+    kernels::MarginalView view() const { return {padded, middle.data(), scale.data(), moments.data()}; }
+};
 
 /// rows[n][i]: coefficient of y^i in He_n / sqrt(n!), n <= top.
 inline Array<double> hermite_polynomials(int top) {

@@ -116,6 +116,7 @@ template <class T>
 void field(const ConditionalPlan<T>& plan, const T* e, const T* z, Space<T>& space, T* g, T* derivative) {
     const SiteFunctions<T>& f = plan.functions;
     evaluate_functions(f, plan.degree, z, space.phi, space.slope);
+    const T scale = slope_scale(f);
     for (int p = 0; p < kTile; p += kLanes<T>) {
         Vector<T> sum = {}, decay = {};
         for (int a = 0; a < plan.degree; ++a) {
@@ -123,6 +124,7 @@ void field(const ConditionalPlan<T>& plan, const T* e, const T* z, Space<T>& spa
             sum += factor * load(space.slope + a * kTile + p);
             decay += f.lambda[a] * factor * load(space.phi + a * kTile + p);
         }
+        sum *= scale;
         const Vector<T> at = load(z + p);
         Vector<T> slope = potential_slope(f, at) * sum - decay;
         if (!f.hermite) {

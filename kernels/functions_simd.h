@@ -51,40 +51,47 @@ void evaluate_hermite(const SiteFunctions<T>&, int functions, const T* x, T* phi
     }
 }
 
+/// Values, and slopes over slope_scale().
 template <class T>
 void evaluate_fitted(const SiteFunctions<T>& f, int functions, const T* x, T* phi, T* slope) {
-    const T scale = static_cast<T>(f.pieces) / (f.hi - f.lo);
+    constexpr int pieces = kPieces<T>, degree = kPieceDegree<T>;
+    const Vector<T> last = broadcast(static_cast<T>(pieces) - static_cast<T>(0.5));
     Vector<T> t[kVectors<T>];
     Index<T> piece[kVectors<T>];
+#pragma GCC unroll 4
     for (int v = 0; v < kVectors<T>; ++v) {
-        const Vector<T> u = (clip<T>(load(x + v * kLanes<T>), f.lo, f.hi) - f.lo) * scale;
-        piece[v] = truncate<T>(clip<T>(u, T{0}, static_cast<T>(f.pieces) - static_cast<T>(0.5)));
+        const Vector<T> u = (clip<T>(load(x + v * kLanes<T>), f.lo, f.hi) - f.lo) * f.scale;
+        piece[v] = truncate<T>(u < last ? u : last); // NaN: the last
         t[v] = 2 * (u - __builtin_convertvector(piece[v], Vector<T>)) - 1;
     }
     for (int n = 0; n < functions; ++n) {
         // Horner's rule for value and slope; a table is loaded once for all particles of the tile's part.
-        const T* c = f.coefficients.data() + n * (f.degree + 1) * f.pieces + f.degree * f.pieces;
+        const T* c = f.coefficients.data() + n * (degree + 1) * pieces;
         for (int part = 0; part < kVectors<T>; part += kPart<T>) {
             Vector<T> p[kPart<T>], dp[kPart<T>];
-            const T* power = c;
 #pragma GCC unroll 4
-            for (int v = 0; v < kPart<T>; ++v) p[v] = lookup32(power, piece[part + v]), dp[v] = Vector<T>{};
-            for (int k = 0; k < f.degree; ++k) {
-                power -= f.pieces;
+            for (int v = 0; v < kPart<T>; ++v) {
+                dp[v] = lookup32(c + degree * pieces, piece[part + v]);
+                p[v] = dp[v] * t[part + v] + lookup32(c + (degree - 1) * pieces, piece[part + v]);
+            }
+#pragma GCC unroll 8
+            for (int k = degree - 2; k >= 0; --k)
 #pragma GCC unroll 4
                 for (int v = 0; v < kPart<T>; ++v) {
                     dp[v] = dp[v] * t[part + v] + p[v];
-                    p[v] = p[v] * t[part + v] + lookup32(power, piece[part + v]);
+                    p[v] = p[v] * t[part + v] + lookup32(c + k * pieces, piece[part + v]);
                 }
-            }
 #pragma GCC unroll 4
             for (int v = 0; v < kPart<T>; ++v) {
                 store(phi + n * kScoreTile + (part + v) * kLanes<T>, p[v]);
-                store(slope + n * kScoreTile + (part + v) * kLanes<T>, dp[v] * (2 * scale));
+                store(slope + n * kScoreTile + (part + v) * kLanes<T>, dp[v]);
             }
         }
     }
 }
+
+/// What the slopes that evaluate_functions() writes are to be multiplied with.
+template <class T> T slope_scale(const SiteFunctions<T>& f) { return f.hermite ? T{1} : 2 * f.scale; }
 
 template <class T>
 void evaluate_functions(const SiteFunctions<T>& f, int functions, const T* x, T* phi, T* slope) {

@@ -25,6 +25,12 @@ struct LinearPart {
     double root;
 };
 
+/// factor E[phi_place(y)] is a part of an entry of the system of the score.
+struct LinearProduct {
+    int place;
+    double factor;
+};
+
 /// What all times share. Matrices are row-major.
 struct LinearModel {
     int dimension, size; ///< size: functions phi, phi_0 = 1 included
@@ -50,6 +56,17 @@ struct LinearStep {
 DYNKIN_HD int linear_work(int dimension, int size) { return size + 6 * dimension + 1; }
 
 // V: where a particle's numbers stand: double*, or numbers some distance apart (v[i], v + n).
+
+/// Entry (row, col), col <= row, of the system of the score at the time of these moments E[phi(y)]; its
+/// products are those from first[row (row + 1) / 2 + col] on.
+DYNKIN_HD double linear_entry(const LinearProduct* products, const int* first, int row, int col,
+                              const double* moments) {
+    const int entry = row * (row + 1) / 2 + col;
+    double sum = 0;
+    for (int e = first[entry]; e < first[entry + 1]; ++e)
+        sum += products[e].factor * moments[products[e].place];
+    return sum;
+}
 
 /// y = inverse (z - mean)
 template <class V> DYNKIN_HD void whiten(const LinearModel& m, const LinearLaw& law, const V& z, const V& y) {

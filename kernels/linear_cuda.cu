@@ -12,6 +12,7 @@ using std::size_t;
 constexpr unsigned block_threads = 128;
 /// Of a multiprocessor, which registers must do for; left to itself the compiler spills for more.
 constexpr unsigned blocks_at_once = 4;
+constexpr unsigned matrix_threads = 64;
 constexpr int staged = 32; ///< rows in shared memory at a time
 
 /// Block: a part and 128 monomials; thread: a monomial.
@@ -35,6 +36,19 @@ __global__ void __launch_bounds__(block_threads) monomial_kernel(MonomialSums s)
         }
     }
     if (k < s.count) s.sums[blockIdx.y * static_cast<size_t>(s.count) + static_cast<size_t>(k)] = sum;
+}
+
+/// blockIdx.x: the time, blockIdx.y: the row.
+__global__ void __launch_bounds__(matrix_threads)
+    matrix_kernel(LinearMatrices systems, const double* moments, double* a) {
+    const int row = static_cast<int>(blockIdx.y);
+    const size_t size = static_cast<size_t>(systems.size), time = blockIdx.x;
+    moments += time * static_cast<size_t>(systems.used), a += time * size * size;
+    for (int col = static_cast<int>(threadIdx.x); col <= row; col += static_cast<int>(matrix_threads)) {
+        const double sum = kernels::linear_entry(systems.products, systems.first, row, col, moments);
+        a[static_cast<size_t>(row) * size + static_cast<size_t>(col)] = sum;
+        a[static_cast<size_t>(col) * size + static_cast<size_t>(row)] = sum;
+    }
 }
 
 /// Numbers of one particle, in columns of a chunk.
@@ -143,6 +157,13 @@ void monomial_sums(DeviceStream stream, const MonomialSums& sums) {
                 dim3(gpu::blocks_for(static_cast<size_t>(sums.count), block_threads),
                      gpu::blocks_for(sums.rows, static_cast<unsigned>(sums.part))),
                 block_threads, static_cast<size_t>(staged * sums.dimension) * sizeof(double), stream, sums);
+}
+
+void linear_matrices(DeviceStream stream, const LinearMatrices& systems, size_t times, const double* moments,
+                     double* a) {
+    if (times == 0) return;
+    gpu::launch(matrix_kernel, dim3(static_cast<unsigned>(times), static_cast<unsigned>(systems.size)),
+                matrix_threads, 0, stream, systems, moments, a);
 }
 
 void linear_scores(DeviceStream stream, const LinearTimes& model, size_t particles, const double* x,

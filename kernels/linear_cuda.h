@@ -19,6 +19,16 @@ struct MonomialSums {
 };
 void monomial_sums(DeviceStream stream, const MonomialSums& sums);
 
+/// The matrices of the systems of the score at some times: a[time] (size x size, both triangles) from
+/// moments[time] (`used` of them) by linear_entry(). Device memory; enqueued. Cost: 2 flops a product.
+struct LinearMatrices {
+    int size, used;
+    const kernels::LinearProduct* products;
+    const int* first;
+};
+void linear_matrices(DeviceStream stream, const LinearMatrices& systems, std::size_t times,
+                     const double* moments, double* a);
+
 /// A model at its times; device memory. Laws one after another, each of law_numbers(): mean, factor, inverse,
 /// spread, c, log_normaliser.
 struct LinearTimes {

@@ -113,15 +113,14 @@ template <int W> DYNKIN_HD void solve_prior(int K, double ridge, PriorSystems<W>
     }
 }
 
-/// The curves of W coordinates from `first` on.
+/// The curves of W coordinates from `first` on, whose entries stand `stride` apart from `out` on.
 template <int W, class T> DYNKIN_HD void prior_curves(const HermiteTables& t, const MarginalView& m,
                                                       std::size_t first, double ridge, double sigma,
-                                                      double alpha, T* curves) {
+                                                      double alpha, T* out, std::size_t stride) {
     const int K = t.degree;
     PriorSystems<W> s;
     assemble_prior(t, m, first, sigma, s);
     solve_prior(K, ridge, s);
-    T* const out = curves + first;
     alignas(PriorSystems<W>::kAligned) double half[W], power[W];
     DYNKIN_LANES
     for (int j = 0; j < W; ++j) {
@@ -129,11 +128,11 @@ template <int W, class T> DYNKIN_HD void prior_curves(const HermiteTables& t, co
         half[j] = reach * s.spread[j]; // in units of the reference
         power[j] = s.spread[j] / alpha;
         out[j] = static_cast<T>(alpha * m.middle[first + static_cast<std::size_t>(j)]);
-        out[m.padded + static_cast<std::size_t>(j)] = static_cast<T>(1 / (alpha * reach));
-        out[2 * m.padded + static_cast<std::size_t>(j)] = static_cast<T>(power[j] * half[j]);
+        out[stride + static_cast<std::size_t>(j)] = static_cast<T>(1 / (alpha * reach));
+        out[2 * stride + static_cast<std::size_t>(j)] = static_cast<T>(power[j] * half[j]);
     }
     for (int i = 0; i < K; ++i) {
-        T* const p = out + static_cast<std::size_t>(3 + i) * m.padded;
+        T* const p = out + static_cast<std::size_t>(3 + i) * stride;
         alignas(PriorSystems<W>::kAligned) double value[W];
         DYNKIN_LANES
         for (int j = 0; j < W; ++j) value[j] = i == 1 ? -1 : 0;

@@ -20,7 +20,18 @@ template <class T> __global__ void __launch_bounds__(block_threads, blocks_asked
                       at = level * noise.stride;
     if (level >= levels) return;
     kernels::prior_curves<1>(*tables, marginals, j, ridge, noise.sigma[at], noise.alpha[at],
-                             curves + level * size);
+                             curves + level * size + j, marginals.padded);
+}
+
+template <class T> __global__ void __launch_bounds__(block_threads, blocks_asked)
+    row_scores_kernel(const HermiteTables* tables, MarginalView marginals, double ridge, NoiseView noise,
+                      const std::size_t* numbers, std::size_t count, std::size_t d, const T* x, T* out) {
+    const std::size_t k = thread_number() / d, j = thread_number() % d;
+    if (k >= count) return;
+    const std::size_t n = numbers ? numbers[k] : k;
+    T curve[kernels::kMaxPriorDegree + 3];
+    kernels::prior_curves<1>(*tables, marginals, j, ridge, noise.sigma[n], noise.alpha[n], curve, 1);
+    out[n * d + j] = kernels::prior_score(tables->degree, curve, 1, x[n * d + j]);
 }
 
 template <class T> __global__ void __launch_bounds__(block_threads, blocks_asked)
@@ -128,6 +139,15 @@ template <class T> void prior_curves(DeviceStream stream, const HermiteTables* t
                 curves);
 }
 
+template <class T> void prior_row_scores(DeviceStream stream, const HermiteTables* tables,
+                                         const MarginalView& marginals, double ridge, const NoiseView& noise,
+                                         const std::size_t* numbers, std::size_t count, std::size_t d,
+                                         const T* x, T* out) {
+    if (count == 0) return;
+    gpu::launch(row_scores_kernel<T>, gpu::blocks_for(count * d, block_threads), block_threads, 0, stream,
+                tables, marginals, ridge, noise, numbers, count, d, x, out);
+}
+
 template <class T> void flat_curves(DeviceStream stream, const HermiteTables* tables, int degree,
                                     const FlatView& law, const NoiseView& noise, const double* weights,
                                     std::size_t levels, T* curves) {
@@ -191,6 +211,9 @@ void power_runs(DeviceStream stream, int top, std::size_t d, std::size_t rows, c
 #define DYNKIN_PRIOR(T)                                                                                      \
     template void prior_curves<T>(DeviceStream, const HermiteTables*, int, const MarginalView&, double,      \
                                   const NoiseView&, std::size_t, T*);                                        \
+    template void prior_row_scores<T>(DeviceStream, const HermiteTables*, const MarginalView&, double,       \
+                                      const NoiseView&, const std::size_t*, std::size_t, std::size_t,        \
+                                      const T*, T*);                                                         \
     template void flat_curves<T>(DeviceStream, const HermiteTables*, int, const FlatView&, const NoiseView&, \
                                  const double*, std::size_t, T*);                                            \
     template void prior_scores<T>(DeviceStream, int, std::size_t, std::size_t, const T*, std::size_t,        \

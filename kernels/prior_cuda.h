@@ -1,9 +1,10 @@
-// prior_cuda.h - score priors on the device (prior_cuda.cu), and products of matrices by cuBLAS and
-// eigenvectors by cuSOLVER (products_libraries.cpp). Plain C++; all is enqueued on the compute stream, rows
-// are contiguous, T is float or double.
+// prior_cuda.h - score priors on the device (prior_cuda.cu, prior_table_cuda.cu), and products of matrices by
+// cuBLAS and eigenvectors by cuSOLVER (products_libraries.cpp). Plain C++; all is enqueued on the compute
+// stream, rows are contiguous, T is float or double.
 #pragma once
 #include "device.h"
 #include "prior.h"
+#include "prior_table.h"
 #include <cstddef>
 
 namespace dynkin::cuda {
@@ -22,6 +23,19 @@ struct NoiseView {
 template <class T> void prior_curves(DeviceStream stream, const HermiteTables* tables, int degree,
                                      const MarginalView& marginals, double ridge, const NoiseView& noise,
                                      std::size_t levels, T* curves);
+
+/// out[n, j] for `count` rows n, those of `numbers` or (null) the first ones, each by the equations of its
+/// own level (noise.stride 1).
+template <class T> void prior_row_scores(DeviceStream stream, const HermiteTables* tables,
+                                         const MarginalView& marginals, double ridge, const NoiseView& noise,
+                                         const std::size_t* numbers, std::size_t count, std::size_t d,
+                                         const T* x, T* out);
+
+/// The same of rows in the order of their nodes, from the blocks [first, last) of a table, whose values alone
+/// stand at table.values. x, out: rows of table.columns numbers.
+void tabulated_scores(DeviceStream stream, const kernels::PriorTableView& table, std::size_t first,
+                      std::size_t last, const kernels::PriorTableRow* rows, std::size_t count, const float* x,
+                      float* out);
 
 struct FlatView {
     std::size_t d, nodes, padded;

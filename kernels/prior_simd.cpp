@@ -12,7 +12,7 @@ constexpr int W = static_cast<int>(kPriorLanes);
 template <class T> void solve(const HermiteTables& t, const MarginalView& m, double ridge, double sigma,
                               double alpha, T* curves) {
     for (size_t first = 0; first < m.padded; first += kPriorLanes)
-        prior_curves<W>(t, m, first, ridge, sigma, alpha, curves);
+        prior_curves<W>(t, m, first, ridge, sigma, alpha, curves + first, m.padded);
 }
 
 template <class T, int N> void evaluate_degree(size_t columns, size_t padded, const T* curves, size_t rows,

@@ -1,14 +1,16 @@
 // prior_table.h - scores of rows that have a noise level each, from a table over levels of the polynomials of
 // prior.h: cubic B-splines in log sigma, for host and device. The host loop: prior_table_simd.cpp; the
-// device's: prior_cuda.cu. Error: docs/method.md, section 13.
+// device's: prior_table_cuda.cu. Error: docs/method.md, section 13.
 #pragma once
 #include "engine/context.h"
 #include "portable.h"
 #include <cmath>
 #include <cstddef>
 
-#ifdef __CUDACC__
+#if defined(__CUDA_ARCH__)
 #define DYNKIN_UNROLL _Pragma("unroll")
+#elif defined(__CUDACC__) // the host's pass, which runs no kernel
+#define DYNKIN_UNROLL
 #else
 #define DYNKIN_UNROLL _Pragma("GCC unroll 10")
 #endif
@@ -26,12 +28,16 @@ struct PriorTableView {
     const float *middle, *twice, *values;
 };
 
+/// a b + c: fused for numbers; of vectors, as their file is compiled.
+DYNKIN_HD float multiply_add(float a, float b, float c) { return std::fma(a, b, c); }
+template <class A, class V> DYNKIN_HD V multiply_add(A a, V b, V c) { return a * b + c; }
+
 /// A row at sigma: the polynomial of a column is sum_k weight[k] c_(node + k).
-struct PriorTableRow {
-    std::size_t row = 0, node = 0;
-    float weight[4] = {};         ///< over alpha sigma
-    float alpha = 1, reach = 0;   ///< reach: 3 alpha sigma
-    float inverse = 0, slope = 0; ///< 1 / sigma, 1 / (alpha sigma)
+struct alignas(16) PriorTableRow {
+    std::size_t row = 0, node = 0; ///< row: below 2^32
+    float weight[4] = {};          ///< over alpha sigma
+    float alpha = 1, reach = 0;    ///< reach: 3 alpha sigma
+    float inverse = 0, slope = 0;  ///< 1 / sigma, 1 / (alpha sigma)
 };
 
 /// Cubic B-splines at t in [0, 1] between the second and the third of four nodes.
@@ -62,13 +68,13 @@ tabulated_scores(const PriorTableRow* rows, const V (&v)[Rows], const Coefficien
     for (int k = 0; k < 4; ++k) {
         const V coefficient = c(i, k);
         DYNKIN_UNROLL
-        for (int q = 0; q < Rows; ++q) sum[q][k] = sum[q][k] * v[q] + coefficient;
+        for (int q = 0; q < Rows; ++q) sum[q][k] = multiply_add(sum[q][k], v[q], coefficient);
     }
     DYNKIN_UNROLL
     for (int q = 0; q < Rows; ++q) {
         score[q] = rows[q].weight[0] * sum[q][0];
         DYNKIN_UNROLL
-        for (int k = 1; k < 4; ++k) score[q] += rows[q].weight[k] * sum[q][k];
+        for (int k = 1; k < 4; ++k) score[q] = multiply_add(rows[q].weight[k], sum[q][k], score[q]);
     }
 }
 

@@ -20,7 +20,7 @@ template <class T> constexpr int kPieceDegree = sizeof(T) == 4 ? 5 : 7;
 template <class T> struct SiteFunctions {
     bool hermite = false;
     int functions = 0, degree = 0, pieces = 0;
-    T lo = 0, hi = 0;
+    T lo = 0, hi = 0, scale = 0; ///< scale: pieces a unit of length
     std::vector<T> coefficients;
     T lambda[kMaxDegree] = {};               ///< lambda_1 ..
     T potential_slope[kPotentialTerms] = {}; ///< v'(z) as a polynomial

@@ -43,23 +43,55 @@ void dense_product(const T* matrix, std::size_t ld, int sites, const T* phi, std
     }
 }
 
-/// factor[a] += sum_b block[a][b] phi_b(x_j), all in registers for one vector of particles.
+/// Degrees of a neighbour's block whose factors e_a stay in registers.
+constexpr int kSmallBlock = 4;
+
+/// Numbers of one part of a tile: kPart vectors side by side, so that sums do not wait for each other.
+template <class T> struct Part {
+    Vector<T> v[kPart<T>];
+
+    static Part all(T x) {
+        Part out;
+#pragma GCC unroll 4
+        for (auto& v : out.v) v = broadcast(x);
+        return out;
+    }
+    static Part at(const T* p) {
+        Part out;
+#pragma GCC unroll 4
+        for (int k = 0; k < kPart<T>; ++k) out.v[k] = load(p + k * kLanes<T>);
+        return out;
+    }
+    void store_at(T* p) const {
+#pragma GCC unroll 4
+        for (int k = 0; k < kPart<T>; ++k) store(p + k * kLanes<T>, v[k]);
+    }
+    /// this += a * b
+    void add_product(const Part& a, const Part& b) {
+#pragma GCC unroll 4
+        for (int k = 0; k < kPart<T>; ++k) v[k] += a.v[k] * b.v[k];
+    }
+    void add_product(T a, const Part& b) { add_product(all(a), b); }
+    void add_scaled_product(T s, const Part& a, const Part& b) {
+        const Vector<T> scale = broadcast(s);
+#pragma GCC unroll 4
+        for (int k = 0; k < kPart<T>; ++k) v[k] += scale * a.v[k] * b.v[k];
+    }
+};
+
+/// factor[a] += sum_b block[a][b] phi_b(x_j).
 template <int DEGREE, class T>
-inline __attribute__((always_inline)) void add_block(const T* block, const T* phi, Vector<T>* factor) {
-    Vector<T> p[DEGREE];
+inline __attribute__((always_inline)) void add_block(const T* block, const T* phi, Part<T>* factor) {
 #pragma GCC unroll 4
-    for (int b = 0; b < DEGREE; ++b) p[b] = load(phi + b * kScoreTile);
+    for (int b = 0; b < DEGREE; ++b) {
+        const auto p = Part<T>::at(phi + b * kScoreTile);
 #pragma GCC unroll 4
-    for (int a = 0; a < DEGREE; ++a) {
-        Vector<T> sum = factor[a];
-#pragma GCC unroll 4
-        for (int b = 0; b < DEGREE; ++b) sum += broadcast(block[a * DEGREE + b]) * p[b];
-        factor[a] = sum;
+        for (int a = 0; a < DEGREE; ++a) factor[a].add_product(block[a * DEGREE + b], p);
     }
 }
 
 template <class T> inline __attribute__((always_inline)) void add_neighbour(int degree, const T* block,
-                                                                            const T* phi, Vector<T>* factor) {
+                                                                            const T* phi, Part<T>* factor) {
     if (degree == 1)
         add_block<1>(block, phi, factor);
     else if (degree == 2)
@@ -70,61 +102,69 @@ template <class T> inline __attribute__((always_inline)) void add_neighbour(int 
         add_block<4>(block, phi, factor);
 }
 
-template <class T> void add_large_neighbour(int degree, const T* block, const T* phi, Vector<T>* factor) {
+template <class T> void add_large_neighbour(int degree, const T* block, const T* phi, Part<T>* factor) {
     for (int a = 0; a < degree; ++a)
         for (int b = 0; b < degree; ++b)
-            factor[a] += broadcast(block[a * degree + b]) * load(phi + b * kScoreTile);
+            factor[a].add_product(block[a * degree + b], Part<T>::at(phi + b * kScoreTile));
 }
 
 /// d_i h = sum_a phi_a'(x_i) e_a and the site's part of Lap h: v'(x_i) d_i h - sum_a lambda_a e_a phi_a(x_i).
-/// DEGREE > 0: known at compile time, and neighbours of degree 4 at most, so that the factors e_a stay in
-/// registers.
-template <int DEGREE, class T> void finish_site(const ScorePlan<T>& plan, const ScoreCoefficients<T>& c,
-                                                int site, const T* x, const T* phi, const T* slope,
-                                                const T* dense, T* gradient, T* laplacian) {
+/// COUPLED: functions that neighbours' blocks may reach to.
+template <int COUPLED, bool LAPLACIAN, class T>
+void finish_site(const ScorePlan<T>& plan, const ScoreCoefficients<T>& c, int site, const T* x, const T* phi,
+                 const T* slope, const T* dense, T* gradient, T* laplacian) {
     const ScoreLayout& layout = plan.layout;
-    const int n = DEGREE ? DEGREE : layout.degree, sites = layout.sites;
+    const int n = layout.degree, sites = layout.sites;
     const SiteFunctions<T>& f =
         plan.families[static_cast<std::size_t>(plan.family_of[static_cast<std::size_t>(site)])];
-    const T* own_phi = phi + site * n * kScoreTile;
-    const T* own_slope = slope + site * n * kScoreTile;
     const T* single = c.single.data() + site * n;
+    const T scale = slope_scale(f);
     const auto* neighbours = layout.neighbours.data();
     const int first = layout.first_neighbour[static_cast<std::size_t>(site)];
     const int last = layout.first_neighbour[static_cast<std::size_t>(site + 1)];
-    for (int particle = 0; particle < kScoreTile; particle += kLanes<T>) {
-        Vector<T> factor[DEGREE ? DEGREE : kMaxDegree];
-#pragma GCC unroll 8
-        for (int a = 0; a < n; ++a) factor[a] = broadcast(single[a]);
+    for (int particle = 0; particle < kScoreTile; particle += kPart<T> * kLanes<T>) {
+        const T* own_phi = phi + site * n * kScoreTile + particle;
+        const T* own_slope = slope + site * n * kScoreTile + particle;
+        Part<T> factor[COUPLED];
+#pragma GCC unroll 4
+        for (int a = 0; a < COUPLED; ++a) factor[a] = Part<T>::all(a < n ? single[a] : T{0});
         for (int e = first; e < last; ++e) {
             const T* block = c.sparse.data() + neighbours[e].offset;
             const T* other = phi + neighbours[e].j * n * kScoreTile + particle;
-            if constexpr (DEGREE > 0)
+            if constexpr (COUPLED == kSmallBlock)
                 add_neighbour(neighbours[e].degree, block, other, factor);
             else
                 add_large_neighbour(neighbours[e].degree, block, other, factor);
         }
-        Vector<T> g = {}, decay = {};
-        for (std::size_t k = 0; k < layout.dense.size(); ++k) { // the dense part of e_a, a not known here
-            const int a = layout.dense[k].a - 1;
-            const Vector<T> part = load(dense + (static_cast<int>(k) * sites + site) * kScoreTile + particle);
-            g += load(own_slope + a * kScoreTile + particle) * part;
-            decay += f.lambda[a] * load(own_phi + a * kScoreTile + particle) * part;
+        Part<T> g = {}, decay = {};
+        const auto add = [&](int a, const Part<T>& e) {
+            g.add_product(Part<T>::at(own_slope + a * kScoreTile), e);
+            if constexpr (LAPLACIAN)
+                decay.add_scaled_product(f.lambda[a], Part<T>::at(own_phi + a * kScoreTile), e);
+        };
+#pragma GCC unroll 4
+        for (int a = 0; a < COUPLED; ++a)
+            if (a < n) add(a, factor[a]);
+        for (int a = COUPLED; a < n; ++a) add(a, Part<T>::all(single[a]));
+        for (std::size_t k = 0; k < layout.dense.size(); ++k)
+            add(layout.dense[k].a - 1,
+                Part<T>::at(dense + (static_cast<int>(k) * sites + site) * kScoreTile + particle));
+#pragma GCC unroll 4
+        for (auto& v : g.v) v *= scale;
+        g.store_at(gradient + site * kScoreTile + particle);
+        if constexpr (!LAPLACIAN) continue;
+        const bool bounded = !f.hermite && !on_circle(f);
+#pragma GCC unroll 4
+        for (int k = 0; k < kPart<T>; ++k) {
+            const Vector<T> z = load(x + site * kScoreTile + particle + k * kLanes<T>);
+            Vector<T> part = potential_slope(f, z) * g.v[k] - decay.v[k];
+            if (bounded) {
+                part = z < broadcast(f.lo) ? Vector<T>{} : part;
+                part = z > broadcast(f.hi) ? Vector<T>{} : part;
+            }
+            T* sum = laplacian + particle + k * kLanes<T>;
+            store(sum, load(sum) + part);
         }
-#pragma GCC unroll 8
-        for (int a = 0; a < n; ++a) g += load(own_slope + a * kScoreTile + particle) * factor[a];
-        store(gradient + site * kScoreTile + particle, g);
-        if (!laplacian) continue;
-#pragma GCC unroll 8
-        for (int a = 0; a < n; ++a)
-            decay += f.lambda[a] * load(own_phi + a * kScoreTile + particle) * factor[a];
-        const Vector<T> z = load(x + site * kScoreTile + particle);
-        Vector<T> part = potential_slope(f, z) * g - decay;
-        if (!f.hermite && !on_circle(f)) {
-            part = z < broadcast(f.lo) ? Vector<T>{} : part;
-            part = z > broadcast(f.hi) ? Vector<T>{} : part;
-        }
-        store(laplacian + particle, load(laplacian + particle) + part);
     }
 }
 
@@ -152,10 +192,11 @@ template <class T> void gradient(const ScorePlan<T>& plan, const ScoreCoefficien
     if (laplacian) std::fill_n(laplacian, kScoreTile, T{0});
     int largest = 0;
     for (const auto& neighbour : layout.neighbours) largest = std::max(largest, neighbour.degree);
-    const auto finish = largest > 4 ? finish_site<0, T>
-                        : n == 8    ? finish_site<8, T>
-                        : n == 6    ? finish_site<6, T>
-                                    : finish_site<0, T>;
+    const bool small = largest <= kSmallBlock;
+    const auto finish = laplacian
+                            ? small ? finish_site<kSmallBlock, true, T> : finish_site<kMaxDegree, true, T>
+                        : small ? finish_site<kSmallBlock, false, T>
+                                : finish_site<kMaxDegree, false, T>;
     for (int i = 0; i < sites; ++i) finish(plan, c, i, x, phi, slope, dense, gradient, laplacian);
 }
 

@@ -278,6 +278,28 @@ TEST_F(Priors, LevelsByRowAreThoseOfTheBatchAndThreadsDoNotMatter) {
     }
 }
 
+/// A batch of one row with a sigma a row is no batch at one sigma: flat priors add their time nodes in
+/// another order there, products in float32 take their table.
+TEST_F(Priors, ARowByItselfIsThatOfTheBatch) {
+    const Array<double> data = cases::rows(400, 19, 12), points = cases::rows(31, 19, 13);
+    Array<float> x(31, 19);
+    std::copy(points.begin(), points.end(), x.begin());
+    const std::vector<double> levels(31, 0.3);
+    for (const PriorKind kind : {PriorKind::product, PriorKind::flat}) {
+        const Prior prior = fit(data, {.kind = kind});
+        const PriorScore<float> scores(cases::context(), prior);
+        Array<float> batch(31, 19), alone(31, 19);
+        scores({31, x.data(), 19, levels.data(), 31}, batch.data(), 19);
+        for (size_t n = 0; n < 31; ++n)
+            scores({1, x.row(n), 19, &levels[n], NoisyRows<float>::each_row}, alone.row(n), 19);
+        if (kind == PriorKind::product) {
+            EXPECT_TRUE(cases::same_bytes(alone, batch));
+        }
+        for (size_t k = 0; k < batch.size(); ++k)
+            ASSERT_NEAR(alone[k], batch[k], 100 * tolerance::eps32 * (1 + std::abs(batch[k])));
+    }
+}
+
 TEST_F(Priors, FitsDoNotDependOnThreads) {
     const Array<double> data = cases::rows(3000, 300, 14);
     for (const PriorKind kind : {PriorKind::product, PriorKind::gaussian}) {
@@ -433,9 +455,9 @@ TEST_F(Priors, TablesDoNotKnowTheBatch) {
         const PriorScore<float> scores(cases::context(1, isa), prior);
         for (size_t first = 0; first < x.rows(); first += 7) {
             const size_t count = std::min<size_t>(7, x.rows() - first);
-            scores({count, x.row(first), d, &levels[first], count}, parts.row(first), d);
+            scores({count, x.row(first), d, &levels[first], NoisyRows<float>::each_row}, parts.row(first), d);
         }
-        for (size_t k = 0; k < (x.rows() - 6) * d; ++k) // the last part may be a single row
+        for (size_t k = 0; k < x.rows() * d; ++k) // the last part is a single row
             ASSERT_TRUE(parts[k] == whole[k] || (std::isnan(parts[k]) && k == 17 * d + 3)) << k;
         Array<float> wide(x.rows(), d + 3); // in place, with a stride
         for (size_t n = 0; n < x.rows(); ++n) std::copy_n(x.row(n), d, wide.row(n)), wide(n, d) = 7;
@@ -597,6 +619,22 @@ TEST_F(Priors, InterfaceForC) {
     EXPECT_EQ(dynkin_prior_score_f64(prior, 400, data.data(), 7, &sigma, 1, 5, out.data(), 7), DYNKIN_USAGE);
     ASSERT_EQ(dynkin_prior_save(prior, path("c.prior").c_str()), DYNKIN_OK) << dynkin_last_error();
     EXPECT_EQ(dynkin_prior_save(prior, path("no/such/folder").c_str()), DYNKIN_IO);
+    // a row by itself at a sigma a row is that of the batch
+    std::vector<float> x(data.begin(), data.end()), all(x.size()), alone(7);
+    std::vector<double> sigmas(400, sigma);
+    ASSERT_EQ(dynkin_prior_score_f32(prior, 400, x.data(), 7, sigmas.data(), 400, DYNKIN_EDM, all.data(), 7),
+              DYNKIN_OK);
+    ASSERT_EQ(
+        dynkin_prior_score_f32(prior, 1, x.data(), 7, &sigma, DYNKIN_EACH_ROW, DYNKIN_EDM, alone.data(), 7),
+        DYNKIN_OK);
+    EXPECT_TRUE(std::equal(alone.begin(), alone.end(), all.begin()));
+    EXPECT_EQ(dynkin_prior_set_device(prior, "tpu", 0), DYNKIN_USAGE);
+    EXPECT_EQ(dynkin_prior_set_device(prior, nullptr, 0), DYNKIN_USAGE);
+    ASSERT_EQ(dynkin_prior_set_device(prior, "cpu", 0), DYNKIN_OK);
+    ASSERT_EQ(
+        dynkin_prior_score_f32(prior, 1, x.data(), 7, &sigma, DYNKIN_EACH_ROW, DYNKIN_EDM, alone.data(), 7),
+        DYNKIN_OK);
+    EXPECT_TRUE(std::equal(alone.begin(), alone.end(), all.begin()));
     dynkin_prior_free(prior);
     ASSERT_EQ(dynkin_prior_load(path("c.prior").c_str(), 2, &prior), DYNKIN_OK);
     dynkin_prior_free(prior);

@@ -11,8 +11,8 @@ namespace {
 
 using Json = nlohmann::json;
 
-const std::set<std::string> all_stages = {"moments", "gram", "solve", "score",       "sde",
-                                          "ode",     "logq", "hmc",   "conditional", "energy"};
+const std::set<std::string> all_stages = {"moments", "gram", "solve",       "score",  "sde",  "ode",
+                                          "logq",    "hmc",  "conditional", "energy", "prior"};
 const Arguments small = {"bench",    "--dimension", "6",       "--degree", "4",         "--samples", "128",
                          "--chains", "16",          "--nodes", "2",        "--repeats", "2"};
 

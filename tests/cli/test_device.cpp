@@ -130,9 +130,8 @@ TEST_P(OnBothDevices, ThePipelineAgrees) {
     }
 }
 
-/// Fit to weigh of a mixture of two Gaussians by each process on both devices: the same model to rounding (a
-/// linear process: the same numbers), and from one model the same samples, scores and densities to what
-/// float32 and 24 to 48 steps make of it.
+/// Fit to weigh of a mixture of two Gaussians by each process on both devices: the same model to rounding,
+/// and from one model the same samples, scores and densities to what float32 and 24 to 48 steps make of it.
 class ProcessesOnBothDevices : public OnEmulator, public ::testing::WithParamInterface<const char*> {};
 
 TEST_P(ProcessesOnBothDevices, ThePipelineAgrees) {
@@ -146,10 +145,11 @@ TEST_P(ProcessesOnBothDevices, ThePipelineAgrees) {
         write_bytes(path("p.toml"),
                     "[process]\ndrift = [[-1.0, 0.5], [-0.8, -0.7]]\nnoise = [[1.0, 0.0], [0.3, 1]]\n");
         flags.insert(flags.end(), {"--drift", path("p.toml"), "--noise", path("p.toml")});
-    } else if (process != "ve")
+    } else if (process == "ou" || process == "fitted")
+        flags.insert(flags.end(), {"--levels", "flat", "--degree", "4", "--time-nodes", "12"});
+    else if (process != "ve")
         flags.insert(flags.end(), {"--radius", "6", "--time-nodes", "12"});
     if (process == "torus") flags.insert(flags.end(), {"--box", "-5:5"});
-    const bool exact = process == "linear";
     nlohmann::json fits[2];
     for (const bool device : {false, true}) {
         const std::string name = device ? "cuda" : "cpu";
@@ -162,7 +162,7 @@ TEST_P(ProcessesOnBothDevices, ThePipelineAgrees) {
         Arguments fit = {"fit", train, "-o", path(name)};
         fit.insert(fit.end(), flags.begin(), flags.end());
         fits[device] = on(fit);
-        const std::string model = path("cpu"), steps = exact ? "24" : "48";
+        const std::string model = path("cpu"), steps = process == "linear" ? "24" : "48";
         on({"sample", model, "-n", "100", "-o", path(name + "ode"), "--method", "ode", "--steps", steps,
             "--log-density", path(name + "q")});
         on({"sample", model, "-n", "100", "-o", path(name + "sde"), "--steps", steps});
@@ -172,15 +172,16 @@ TEST_P(ProcessesOnBothDevices, ThePipelineAgrees) {
     const double condition = fits[0].value("condition", 0.0);
     EXPECT_EQ(fits[1].at("ridge"), fits[0].at("ridge"));
     EXPECT_NEAR(fits[1].value("condition", 0.0), condition, 1e-4 * condition);
-    EXPECT_LE(difference(path("cpuode"), path("cudaode")), exact ? 0 : 1e-3);
-    EXPECT_LE(difference(path("cpusde"), path("cudasde")), exact ? 0 : 1e-3);
-    EXPECT_LE(difference(path("cpuq"), path("cudaq")), exact ? 0 : 1e-3);
-    EXPECT_LE(difference(path("cpudensity"), path("cudadensity")), exact ? 0 : 1e-7);
-    EXPECT_LE(difference(path("cpuscore"), path("cudascore")), exact ? 0 : 1e-7);
+    EXPECT_LE(difference(path("cpuode"), path("cudaode")), 1e-3);
+    EXPECT_LE(difference(path("cpusde"), path("cudasde")), 1e-3);
+    EXPECT_LE(difference(path("cpuq"), path("cudaq")), 1e-3);
+    EXPECT_LE(difference(path("cpudensity"), path("cudadensity")), 1e-7);
+    EXPECT_LE(difference(path("cpuscore"), path("cudascore")), 1e-7);
     both({"weigh", path("cpuode"), "--log-density", path("cpuq"), "--target", target, "-o", path("w.npy")},
          {path("w.npy")});
 }
-INSTANTIATE_TEST_SUITE_P(Process, ProcessesOnBothDevices, ::testing::Values("box", "torus", "ve", "linear"));
+INSTANTIATE_TEST_SUITE_P(Process, ProcessesOnBothDevices,
+                         ::testing::Values("fitted", "ou", "box", "torus", "ve", "linear"));
 
 /// Sums of squares of numbers of order 1 over 400 rows, in another order.
 TEST_F(OnEmulator, SecondMomentsAgree) {
@@ -238,13 +239,19 @@ TEST_F(OnEmulator, PriorsAgree) {
                      "--device", name},
                     emulated());
             for (const std::string& sigma : {std::string("0.3"), path("sigma.npy")})
-                succeed({"score", path(name + kind), data, "--sigma", sigma, "-o",
-                         path(name + kind + (sigma == "0.3" ? "one" : "each")), "--quiet", "--device", name},
-                        emulated());
+                for (const std::string precision : {"float64", "float32"})
+                    succeed({"score", path(name + kind), data, "--sigma", sigma, "-o",
+                             path(name + kind + (sigma == "0.3" ? "one" : "each") + precision), "--precision",
+                             precision, "--quiet", "--device", name},
+                            emulated());
         }
-        for (const std::string what : {"one", "each"})
-            EXPECT_LE(difference(path("cuda" + kind + what), path("cpu" + kind + what)), 1e-7)
-                << kind << what;
+        for (const std::string what : {"one", "each"}) // scores of order 10
+            for (const std::string precision : {"float64", "float32"})
+                EXPECT_LE(
+                    difference(path("cuda" + kind + what + precision), path("cpu" + kind + what + precision)),
+                    precision == "float64" ? 1e-7 : 2e-3)
+                    << kind << what << precision;
+        EXPECT_LE(difference(path("cpu" + kind + "eachfloat32"), path("cpu" + kind + "eachfloat64")), 1e-2);
     }
 }
 
