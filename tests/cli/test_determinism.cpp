@@ -60,7 +60,7 @@ class Determinism : public InFolder {
                                      "--time-nodes", "6", "--t-end", t_end});
     }
     Work sample(const std::string& method, const std::string& samples) {
-        succeed(arguments(fit("4000", 6, "all")));
+        succeed(arguments(fit("4000", 8, "all")));
         Work work = {{"sample", path("m.dynkin"), "-n", samples, "--method", method, "--seed", "3"},
                      "y.npy",
                      {"y.npy"}};
@@ -105,7 +105,7 @@ class Determinism : public InFolder {
 TEST_F(Determinism, Draw) { expect_same_for_threads_and_batches(draw("3000")); }
 TEST_F(Determinism, DrawExactly) { expect_same_for_threads_and_batches(draw_exactly("3000")); }
 TEST_F(Determinism, Fit) { expect_same_for_threads_and_batches(fit("3000", 4, "auto")); }
-TEST_F(Determinism, FitLevels) { expect_same_for_threads_and_batches(fit("3000", 6, "all")); }
+TEST_F(Determinism, FitLevels) { expect_same_for_threads_and_batches(fit("3000", 8, "all")); }
 TEST_F(Determinism, SampleSde) { expect_same_for_threads_and_batches(sample("sde", "3000")); }
 TEST_F(Determinism, SampleOde) { expect_same_for_threads_and_batches(sample("ode", "3000")); }
 
@@ -180,7 +180,7 @@ class Interrupted : public Determinism {
 TEST_F(Interrupted, Draw) { expect_same_after_interruption(draw("200000")); }
 TEST_F(Interrupted, DrawExactly) { expect_same_after_interruption(draw_exactly("1000000")); }
 TEST_F(Interrupted, Fit) { expect_same_after_interruption(fit("20000", 4, "auto"), moments(2)); }
-TEST_F(Interrupted, FitLevels) { expect_same_after_interruption(fit("10000", 6, "all"), moments(2)); }
+TEST_F(Interrupted, FitLevels) { expect_same_after_interruption(fit("10000", 8, "all"), moments(2)); }
 TEST_F(Interrupted, FitProductPrior) { expect_same_after_interruption(fit_prior("product")); }
 TEST_F(Interrupted, FitGaussianPrior) { expect_same_after_interruption(fit_prior("gaussian")); }
 TEST_F(Interrupted, SampleSde) { expect_same_after_interruption(sample("sde", "200000")); }
