@@ -6,6 +6,7 @@
 #include "stage.h"
 #include <algorithm>
 #include <fmt/format.h>
+#include <iterator>
 #include <tuple>
 #include <type_traits>
 #include <unistd.h>
@@ -45,11 +46,13 @@ void require_range(const char* name, T value, std::type_identity_t<T> least, std
                     fmt::format("bench: {}: expected {} to {}, got {}", name, least, most, value));
 }
 
-/// Rows of samples, three Gram matrices a system (two on a device as well), against the memory there is.
+/// Rows of samples and of a prior's data, three Gram matrices a system (two on a device as well), against the
+/// memory there is.
 void require_memory(const Options& o) {
     const double d = static_cast<double>(o.dimension), n = static_cast<double>(o.degree);
     const double terms = d * n / 2 + d * d / 2 + 4 * d; // about; neighbours have 5 products of even degree
     const double bytes = 8 * (3 * static_cast<double>(o.samples + 5120) * d +
+                              prior_numbers_a_sample * static_cast<double>(o.samples) * d +
                               3 * static_cast<double>(o.nodes) * terms * terms);
     const double there =
         static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
@@ -65,6 +68,13 @@ std::vector<std::string> stage_names() {
     std::vector<std::string> names;
     for (const Entry& entry : entries) names.push_back(entry.name);
     return names;
+}
+
+std::vector<Stage> make_stages(Setup& setup, const std::string& name) {
+    const auto entry =
+        std::find_if(std::begin(entries), std::end(entries), [&](const Entry& e) { return e.name == name; });
+    require(entry != std::end(entries), ErrorKind::usage, "bench: there is no stage '" + name + "'");
+    return entry->make(setup);
 }
 
 bool emulated(const Context& context) {

@@ -13,7 +13,7 @@ namespace dynkin::bench {
 /// The problem is a chain of `dimension` sites with a fitted reference: 1-clusters to `degree`, neighbours to
 /// 3 x 3, all pairs at (1, 1), even. 0: chosen for the device.
 struct Options {
-    std::vector<std::string> stages; ///< empty: all
+    std::vector<std::string> stages = {}; ///< empty: all
     std::size_t dimension = 0;
     int degree = 0;
     std::size_t samples = 0; ///< rows, particles

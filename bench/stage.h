@@ -37,6 +37,8 @@ class Setup {
     std::vector<double> moments_;
 };
 
+/// Of one of stage_names(); of those below.
+std::vector<Stage> make_stages(Setup& setup, const std::string& name);
 std::vector<Stage> moment_stages(Setup& setup);
 std::vector<Stage> gram_stages(Setup& setup);
 std::vector<Stage> solve_stages(Setup& setup);
@@ -57,6 +59,12 @@ Run conditional_on_device(Setup& setup, const std::shared_ptr<Level>& level);
 Run hmc_on_device(Setup& setup, const std::shared_ptr<Target>& target, int iterations, double leapfrog);
 
 constexpr int flow_steps = 32;
+
+/// A prior has 48 columns a site (3072 for 64 sites: an image of 32 x 32 in colour), and a row for 16
+/// samples.
+constexpr std::size_t prior_columns_a_site = 48, prior_samples_a_row = 16;
+/// float64 numbers of its data, scores and, in the worst case, both once more, for a sample and site.
+constexpr double prior_numbers_a_sample = 2.0 * prior_columns_a_site / prior_samples_a_row;
 
 /// A lattice's coupling and site potential of degree 4.
 std::shared_ptr<Target> chain_target(std::size_t sites);

@@ -13,7 +13,6 @@ using std::size_t;
 namespace {
 
 constexpr int degree = 6;
-constexpr size_t columns_a_site = 48; ///< 3072, an image of 32 x 32 in colour, for a chain of 64
 
 /// Uniform laws in windows of several widths; E[phi_r(z)] by midpoints.
 Prior uniform_columns(size_t d) {
@@ -63,8 +62,8 @@ struct Inputs {
 } // namespace
 
 std::vector<Stage> prior_stages(Setup& setup) {
-    const size_t rows = std::max<size_t>(setup.options.samples / 16, 64),
-                 d = columns_a_site * setup.options.dimension;
+    const size_t rows = std::max<size_t>(setup.options.samples / prior_samples_a_row, 64),
+                 d = prior_columns_a_site * setup.options.dimension;
     std::vector<Stage> stages;
     for (const bool each : {false, true}) {
         Stage& stage = stages.emplace_back();
