@@ -140,7 +140,7 @@ TEST(Drift, HostileFilesAreRefusedWithTheirLine) {
         {"[drift]\nkind = \"polynomial\"\nterms = [3]", "a list of terms"}};
     for (const auto& [text, part] : cases)
         cases::expect_error(
-            ErrorKind::input, [&] { parse_drift(text, "t"); }, part);
+            ErrorKind::input, [&text = text] { parse_drift(text, "t"); }, part);
     cases::expect_error(
         ErrorKind::input, [] { drift_from_json("[1", "model"); }, "not a JSON object");
     const std::string deep = std::string(300'000, '[') + std::string(300'000, ']');
