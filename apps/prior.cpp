@@ -52,6 +52,10 @@ std::vector<double> noise_levels(const std::string& text, const SampleFile& poin
         throw Error(ErrorKind::input,
                     fmt::format("{}: expected one sigma for each of the {} points, got shape ({}, {})", text,
                                 points.rows(), levels.rows(), levels.cols()));
+    for (std::size_t n = 0; n < levels.rows(); ++n)
+        require(levels[n] > 0, ErrorKind::input,
+                fmt::format("{}: row {} (counted from 0): expected a positive sigma, got {:g}", text, n,
+                            levels[n]));
     return {levels.begin(), levels.end()};
 }
 

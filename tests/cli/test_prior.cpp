@@ -61,6 +61,9 @@ TEST_F(PriorCommands, WrongInputIsOneLineAndItsCode) {
     expect(2, "needs --sigma", {"score", prior, data, "-o", out});
     expect(2, "--sigma", {"score", prior, data, "--sigma", "nan", "-o", out});
     expect(2, "sigma", {"score", prior, data, "--sigma", "0", "-o", out});
+    const std::string levels = write("levels.npy", npy_bytes(2, 1, {1, 0})),
+                      two = write("two.npy", npy_bytes(2, 2, {0, 0, 1, 1}));
+    expect(3, "levels.npy: row 1", {"score", prior, two, "--sigma", levels, "-o", out});
     expect(2, "no times", {"score", prior, data, "-t", "1", "--sigma", "1", "-o", out});
 }
 
