@@ -14,6 +14,7 @@ namespace dynkin {
 
 using kernels::kMomentTile;
 using kernels::MomentGroup;
+using kernels::MomentPairs;
 using std::size_t;
 
 /// Where a site's sums stand: one group for each combination of parities that can occur, -1 where there is
@@ -153,7 +154,7 @@ void MomentPlan::plan_site(int i, const IndexSet& set, const std::vector<std::ve
     }
     near_near.cols = odd_weight.rows = near_near.rows;
     odd_weight.cols = near_all.cols;
-    far.cols = far.rows, far.triangular = true;
+    far.cols = far.rows;
     const int even_parity = even_ ? 0 : -1;
     const std::vector<int> lists[4] = {degrees(even_parity, needed_all_), degrees(0, needed_all_),
                                        degrees(1, needed_all_), degrees(even_parity, needed_far_)};
@@ -164,6 +165,9 @@ void MomentPlan::plan_site(int i, const IndexSet& set, const std::vector<std::ve
         at.slot[static_cast<size_t>(k)] = positions(lists[k], top_degree_);
         if (!even_ && (k == 1 || k == 2)) continue;
         for (int r : lists[k]) groups[k]->weights.push_back(function(i, r));
+        if (k == 3)
+            far.pairs =
+                far.weights.size() < kernels::kMomentCyclicWeights ? MomentPairs::lower : MomentPairs::cyclic;
         *where[k] = add_group(std::move(*groups[k]));
     }
 }
@@ -222,8 +226,8 @@ MomentPlan::TriplePlace MomentPlan::triple_place(int site, int p, int q) const {
     const Feature &fp = list[static_cast<size_t>(p)], &fq = list[static_cast<size_t>(q)];
     const auto place = [&](int group, int kind, int row, int col) {
         const MomentGroup& g = groups_[static_cast<size_t>(group)];
-        return TriplePlace{g.offset + static_cast<size_t>(row) * g.ld + static_cast<size_t>(col),
-                           g.rows.size() * g.ld, at.slot[static_cast<size_t>(kind)].data()};
+        return TriplePlace{g.offset + g.place(static_cast<size_t>(row), static_cast<size_t>(col)),
+                           g.lines() * g.ld, at.slot[static_cast<size_t>(kind)].data()};
     };
     if (fp.far && fq.far) {
         const int a = at.far_position[static_cast<size_t>(p)], b = at.far_position[static_cast<size_t>(q)];
@@ -271,8 +275,8 @@ double MomentPlan::multiply_adds() const {
             if (id < 0) continue;
             const MomentGroup& g = groups_[static_cast<size_t>(id)];
             const double rows = static_cast<double>(g.rows.size()), cols = static_cast<double>(g.cols.size());
-            total +=
-                static_cast<double>(g.weights.size()) * (g.triangular ? rows * (rows + 1) / 2 : rows * cols);
+            total += static_cast<double>(g.weights.size()) *
+                     (g.pairs == MomentPairs::all ? rows * cols : rows * (rows + 1) / 2);
         }
         for (const auto& pair : at.pairs)
             for (int parity = 0; parity < 2; ++parity) {
@@ -302,8 +306,10 @@ std::vector<Unit> divide(const std::vector<MomentGroup>& groups, int row_step, i
     std::vector<Unit> units;
     for (size_t k = 0; k < groups.size(); ++k) {
         const MomentGroup& g = groups[k];
-        const int rows = static_cast<int>(g.weights.size() * g.rows.size());
-        const int block = g.triangular ? static_cast<int>(g.rows.size()) : row_step;
+        const int rows = static_cast<int>(g.cyclic() ? g.lines() : g.weights.size() * g.rows.size());
+        const int block = g.cyclic()                      ? 8
+                          : g.pairs == MomentPairs::lower ? static_cast<int>(g.rows.size())
+                                                          : row_step;
         const double share = cost(g) / total * 8 * threads;
         const int pieces = std::clamp(static_cast<int>(share), 1, (rows + block - 1) / block);
         const int step = ((rows + block - 1) / block + pieces - 1) / pieces * block;
@@ -401,7 +407,8 @@ template <class T> void run(const Context& context, const MomentPlan& plan, cons
     Accumulator<T> accumulator(context, plan, reference);
     const size_t sites = static_cast<size_t>(plan.sites());
     const size_t table_bytes = (1 + sites * static_cast<size_t>(plan.top_degree())) * kBatchUnit * sizeof(T);
-    const size_t chosen = std::clamp((size_t{64} << 20) / table_bytes, size_t{1}, size_t{16});
+    // A batch's functions stay close, in the third-level cache at least.
+    const size_t chosen = std::clamp((size_t{16} << 20) / table_bytes, size_t{1}, size_t{16});
     const size_t batch =
         (options.batch ? (options.batch + kBatchUnit - 1) / kBatchUnit : chosen) * kBatchUnit;
     Array<double> z(std::min(batch, source.rows), sites);

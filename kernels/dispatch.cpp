@@ -24,6 +24,9 @@ DYNKIN_DISPATCH_ONE(PriorTableKernels, prior_table_kernels)
 template <class T> std::size_t moment_scratch(const MomentGroup& group) {
     // Panels of columns, and rows, of one block of samples, at the widest level.
     constexpr std::size_t depth = 1024 / sizeof(T) < kMomentTile ? 1024 / sizeof(T) : kMomentTile;
+    // Cyclic: functions and weights of a sample side by side.
+    if (group.cyclic())
+        return kMomentCyclicDepth * (moment_cyclic_stride<T>(group) + group.weights.size() + 16);
     const std::size_t rows = moment_rows_are_shared(group) ? group.rows.size() + 3 : 24;
     return kMomentPanels * depth * 64 / sizeof(T) + rows * (depth + 64 / sizeof(T));
 }

@@ -2,6 +2,8 @@
 #include "moments.h"
 #include "simd.h"
 #include <algorithm>
+#include <array>
+#include <utility>
 
 namespace dynkin::kernels {
 namespace DYNKIN_ISA {
@@ -67,46 +69,51 @@ void multiply_rows(const Factors<T>& f, const T* column, double* out, std::size_
     return multiply<4, WEIGHTED>(f, column, out, ld);
 }
 
+/// Exchanges the upper half of each 2 H lanes of a with the lower half of b's.
+template <class T, int H, int... LANE> inline __attribute__((always_inline)) void
+exchange(Vector<T>& a, Vector<T>& b, std::integer_sequence<int, LANE...>) {
+    const Vector<T> low = __builtin_shufflevector(a, b, (LANE & H ? kLanes<T> + LANE - H : LANE)...);
+    b = __builtin_shufflevector(a, b, (LANE & H ? kLanes<T> + LANE : LANE + H)...);
+    a = low;
+}
+
 /// Transposes a square of kLanes vectors in registers: log2(kLanes) rounds of exchanges.
-template <class T> inline __attribute__((always_inline)) void transpose(Vector<T>* v) {
-#pragma GCC unroll 4
-    for (int h = 1; h < kLanes<T>; h *= 2) {
-        Index<T> low, high;
-        for (int lane = 0; lane < kLanes<T>; ++lane) {
-            low[lane] = lane & h ? kLanes<T> + lane - h : lane;
-            high[lane] = lane & h ? kLanes<T> + lane : lane + h;
-        }
+template <class T, int H = 1> inline __attribute__((always_inline)) void transpose(Vector<T>* v) {
+    if constexpr (H < kLanes<T>) {
 #pragma GCC unroll 16
         for (int k = 0; k < kLanes<T>; ++k)
-            if (!(k & h)) {
-                const Vector<T> a = v[k], b = v[k + h];
-                v[k] = __builtin_shuffle(a, b, low);
-                v[k + h] = __builtin_shuffle(a, b, high);
-            }
+            if (!(k & H)) exchange<T, H>(v[k], v[k + H], std::make_integer_sequence<int, kLanes<T>>());
+        transpose<T, 2 * H>(v);
     }
 }
 
-/// Columns as panels of kLanes, from panel `begin` to `end`: panel[p - begin][s][lane]; missing columns are
-/// 0.
+/// out[s * stride + lane] = f[list[first + lane]](sample + s), s < depth; 0 where the list has ended.
+template <class T> void pack_panel(const std::vector<int>& list, int first, const T* functions, int sample,
+                                   int depth, T* out, std::size_t stride) {
+    constexpr int lanes = kLanes<T>;
+    const int n = static_cast<int>(list.size()), used = std::min(lanes, n - first);
+    alignas(64) static constexpr T zeros[kMomentTile] = {};
+    const T* from[lanes];
+    for (int lane = 0; lane < lanes; ++lane) {
+        const int column = list[static_cast<std::size_t>(std::min(first + lane, n - 1))];
+        from[lane] =
+            lane < used ? functions + static_cast<std::size_t>(column) * kMomentTile + sample : zeros;
+    }
+    for (int s = 0; s < depth; s += lanes) {
+        Vector<T> v[lanes];
+#pragma GCC unroll 16
+        for (int lane = 0; lane < lanes; ++lane) v[lane] = load(from[lane] + s);
+        transpose<T>(v);
+#pragma GCC unroll 16
+        for (int k = 0; k < lanes; ++k) store(out + static_cast<std::size_t>(s + k) * stride, v[k]);
+    }
+}
+
+/// Columns as panels of kLanes, from panel `begin` to `end`: panel[p - begin][s][lane].
 template <class T>
 void pack_columns(const MomentGroup& group, int begin, int end, const T* functions, int sample, T* panel) {
-    constexpr int lanes = kLanes<T>;
-    const int n = static_cast<int>(group.cols.size());
-    for (int p = begin; p < end; ++p, panel += kDepth<T> * lanes) {
-        const T* from[lanes];
-        for (int lane = 0; lane < lanes; ++lane) {
-            const int column = group.cols[static_cast<std::size_t>(std::min(p * lanes + lane, n - 1))];
-            from[lane] = functions + static_cast<std::size_t>(column) * kMomentTile + sample;
-        }
-        const int used = std::min(lanes, n - p * lanes);
-        for (int s = 0; s < kDepth<T>; s += lanes) {
-            Vector<T> v[lanes];
-            for (int lane = 0; lane < lanes; ++lane)
-                v[lane] = lane < used ? load(from[lane] + s) : Vector<T>{};
-            transpose<T>(v);
-            for (int k = 0; k < lanes; ++k) store(panel + (s + k) * lanes, v[k]);
-        }
-    }
+    for (int p = begin; p < end; ++p, panel += kDepth<T> * kLanes<T>)
+        pack_panel(group.cols, p * kLanes<T>, functions, sample, kDepth<T>, panel, kLanes<T>);
 }
 
 /// Products of weights and rows from place `first` of the flattened range.
@@ -136,14 +143,15 @@ template <class T> void pack_rows(const MomentGroup& group, const T* functions, 
 }
 
 /// Sum of the lanes, by halves.
+template <class T, int H, int... LANE>
+inline __attribute__((always_inline)) T sum_of(Vector<T> v, std::integer_sequence<int, LANE...> lanes) {
+    if constexpr (H == 0)
+        return v[0];
+    else
+        return sum_of<T, H / 2>(v + __builtin_shufflevector(v, v, (LANE ^ H)...), lanes);
+}
 template <class T> inline __attribute__((always_inline)) T sum_of(Vector<T> v) {
-#pragma GCC unroll 4
-    for (int h = kLanes<T> / 2; h > 0; h /= 2) {
-        Index<T> high;
-        for (int lane = 0; lane < kLanes<T>; ++lane) high[lane] = lane ^ h;
-        v += __builtin_shuffle(v, high);
-    }
-    return v[0];
+    return sum_of<T, kLanes<T> / 2>(v, std::make_integer_sequence<int, kLanes<T>>());
 }
 
 /// The few columns behind the last full panel, n >= first_column: samples side by side in a vector instead of
@@ -171,7 +179,7 @@ template <class T> void multiply_rim(const MomentGroup& group, const Factors<T>&
 /// Columns in panels; the others are so few that a panel of them would mostly multiply zeros.
 template <class T> int paneled_columns(const MomentGroup& group) {
     const int n = static_cast<int>(group.cols.size()), rim = n % kLanes<T>;
-    return !group.triangular && rim <= kLanes<T> / 2 ? n - rim : n;
+    return group.pairs == MomentPairs::all && rim <= kLanes<T> / 2 ? n - rim : n;
 }
 
 /// The panels [begin, end) of columns, packed, with rows [first, last) of the flattened range.
@@ -182,8 +190,10 @@ template <class T> void multiply_panels(const MomentGroup& group, int first, int
     const bool many = moment_rows_are_shared(group);
     for (int m = first; m < last;) {
         const int place = m % per_weight; // among the weight's rows
-        int count = std::min(kRowStep, last - m);
-        if (many) count = std::min(count, per_weight - place);
+        // As many blocks as needed, of about the same size.
+        const int left = many ? std::min(last - m, per_weight - place) : last - m;
+        const int blocks = (left + kRowStep - 1) / kRowStep;
+        const int count = std::min(left, ((left + blocks - 1) / blocks + 3) / 4 * 4);
         Factors<T> f{rows, nullptr, count};
         if (!many)
             pack_products(group, m, count, functions, sample, rows);
@@ -194,7 +204,8 @@ template <class T> void multiply_panels(const MomentGroup& group, int first, int
         }
         for (int p = begin; p < end; ++p) {
             // On and below the diagonal only: whole steps of 4 rows above it are left out.
-            const int skip = group.triangular ? std::max(0, (p * kLanes<T> - place) / 4 * 4) : 0;
+            const int skip =
+                group.pairs == MomentPairs::lower ? std::max(0, (p * kLanes<T> - place) / 4 * 4) : 0;
             if (skip >= count) break;
             const Factors<T> below{f.rows + skip * kRowStride<T>, f.weight, count - skip};
             const T* column = panel + (p - begin) * kDepth<T> * kLanes<T>;
@@ -212,8 +223,102 @@ template <class T> void multiply_panels(const MomentGroup& group, int first, int
     }
 }
 
+// ---- cyclic groups
+
+constexpr int kMostWeights = (kRegisters - 6) / 2; ///< beside two lines of sums: products, a weight
+
+/// A block of samples of a cyclic group: functions[s * stride + n], weights[s * weight_stride + w].
+template <class T> struct CyclicBlock {
+    const T *functions, *weights;
+    std::size_t stride, weight_stride;
+};
+
+/// out[w * weight_ld + l * ld + lane] += sum_s weight[w] f[column + lane] f[column + lane + line + l], l <
+/// lines.
+template <int WEIGHTS, class T> void multiply_lines(const CyclicBlock<T>& block, int column, int line,
+                                                    int lines, double* out, std::size_t ld,
+                                                    std::size_t weight_ld) {
+    constexpr int kLines = kMostWeights * 2 / WEIGHTS;
+    for (int w = 0; w < WEIGHTS; ++w)
+        for (int l = 0; l < lines; ++l)
+            __builtin_prefetch(
+                out + static_cast<std::size_t>(w) * weight_ld + static_cast<std::size_t>(l) * ld, 1);
+    const T *f = block.functions + column, *weights = block.weights;
+    Vector<T> sum[WEIGHTS][kLines] = {};
+    for (int s = 0; s < kMomentCyclicDepth; ++s, f += block.stride, weights += block.weight_stride) {
+        const Vector<T> c = load(f);
+        Vector<T> product[kLines];
+#pragma GCC unroll 8
+        for (int l = 0; l < kLines; ++l) product[l] = c * load(f + line + l);
+#pragma GCC unroll 16
+        for (int w = 0; w < WEIGHTS; ++w) {
+            const Vector<T> weight = broadcast(weights[w]);
+#pragma GCC unroll 8
+            for (int l = 0; l < kLines; ++l) sum[w][l] += weight * product[l];
+        }
+    }
+#pragma GCC unroll 16
+    for (int w = 0; w < WEIGHTS; ++w)
+#pragma GCC unroll 8
+        for (int l = 0; l < kLines; ++l)
+            if (l < lines)
+                add<T>(sum[w][l],
+                       out + static_cast<std::size_t>(w) * weight_ld + static_cast<std::size_t>(l) * ld);
+}
+
+/// Lines [first, last) of all columns, for WEIGHTS weights from `weight` on.
+template <int WEIGHTS, class T> void multiply_cyclic(const MomentGroup& group, CyclicBlock<T> block,
+                                                     int weight, int first, int last, double* result) {
+    constexpr int lines = kMostWeights * 2 / WEIGHTS;
+    const std::size_t weight_ld = group.lines() * group.ld;
+    block.weights += weight;
+    result += group.offset + static_cast<std::size_t>(weight) * weight_ld;
+    for (int column = 0; column < static_cast<int>(group.rows.size()); column += kLanes<T>)
+        for (int line = first; line < last; line += lines)
+            multiply_lines<WEIGHTS>(block, column, line, std::min(lines, last - line),
+                                    result + static_cast<std::size_t>(line) * group.ld + column, group.ld,
+                                    weight_ld);
+}
+
+/// multiply_cyclic for each number of weights in turn, from the least.
+constexpr int kLeastWeights =
+    static_cast<int>(kMomentCyclicWeights) - 1; ///< of a part: all are parted evenly
+template <class T, int... W> constexpr auto cyclic_kernels(std::integer_sequence<int, W...>) {
+    return std::array{multiply_cyclic<kLeastWeights + W, T>...};
+}
+
+/// A sample's functions side by side: out[s * stride + n] = f[list[n]](sample + s).
+template <class T>
+void pack_samples(const std::vector<int>& list, const T* functions, int sample, T* out, std::size_t stride) {
+    for (std::size_t n = 0; n < list.size(); n += kLanes<T>)
+        pack_panel(list, static_cast<int>(n), functions, sample, kMomentCyclicDepth, out + n, stride);
+}
+
+template <class T> void accumulate_cyclic(const MomentGroup& group, int first, int last, const T* functions,
+                                          double* result, T* scratch) {
+    static constexpr auto kernels =
+        cyclic_kernels<T>(std::make_integer_sequence<int, kMostWeights - kLeastWeights + 1>());
+    const int weights = static_cast<int>(group.weights.size());
+    const int parts = (weights + kMostWeights - 1) / kMostWeights;
+    std::vector<int> around(moment_cyclic_stride<T>(group));
+    for (std::size_t n = 0; n < around.size(); ++n) around[n] = group.rows[n % group.rows.size()];
+    T* packed_weights = scratch + kMomentCyclicDepth * around.size();
+    const CyclicBlock<T> block{scratch, packed_weights, around.size(),
+                               static_cast<std::size_t>((weights + kLanes<T> - 1) / kLanes<T> * kLanes<T>)};
+    for (int sample = 0; sample < kMomentTile; sample += kMomentCyclicDepth) {
+        pack_samples(around, functions, sample, scratch, block.stride);
+        pack_samples(group.weights, functions, sample, packed_weights, block.weight_stride);
+        for (int part = 0; part < parts; ++part) {
+            const int begin = weights * part / parts, count = weights * (part + 1) / parts - begin;
+            kernels[static_cast<std::size_t>(count - kLeastWeights)](group, block, begin, first, last,
+                                                                     result);
+        }
+    }
+}
+
 template <class T> void accumulate(const MomentGroup& group, int first, int last, const T* functions,
                                    double* result, T* scratch) {
+    if (group.cyclic()) return accumulate_cyclic(group, first, last, functions, result, scratch);
     const int panels = (paneled_columns<T>(group) + kLanes<T> - 1) / kLanes<T>;
     T* panel = scratch;
     T* rows = scratch + kMomentPanels * kDepth<T> * kLanes<T>;
@@ -241,24 +346,38 @@ template <class T> void evaluate_hermite(int functions, const T* z, int count, T
     }
 }
 
+/// As many samples at a time as a vector has lanes: functions side by side in a piece's polynomials, then
+/// samples side by side.
 template <class T> void evaluate(const FunctionTable<T>& table, const T* z, int count, T* values) {
     if (table.hermite) return evaluate_hermite(table.functions, z, count, values);
-    constexpr int kMost = 64;
-    alignas(64) T row[kMost];
+    constexpr int lanes = kLanes<T>;
     const T scale = static_cast<T>(table.pieces / (table.hi - table.lo)), lo = static_cast<T>(table.lo);
-    for (int s = 0; s < kMomentTile; ++s) {
-        if (s >= count) {
-            for (int n = 1; n < table.functions; ++n) values[n * kMomentTile + s] = 0;
-            continue;
+    for (int s = 0; s < kMomentTile; s += lanes) {
+        const T* piece[lanes];
+        T t[lanes];
+        for (int k = 0; k < lanes; ++k) {
+            const auto place = table_place(s + k < count ? z[s + k] : lo, lo, scale, table.pieces);
+            t[k] = place.t;
+            piece[k] =
+                table.coefficients.data() + static_cast<std::size_t>(place.piece) *
+                                                static_cast<std::size_t>((table.degree + 1) * table.stride);
         }
-        const auto [piece, t] = table_place(z[s], lo, scale, table.pieces);
-        const T* c =
-            table.coefficients.data() +
-            static_cast<std::size_t>(piece) * static_cast<std::size_t>((table.degree + 1) * table.stride);
-        for (int n = 0; n < table.stride; ++n) row[n] = c[table.degree * table.stride + n];
-        for (int power = table.degree - 1; power >= 0; --power)
-            for (int n = 0; n < table.stride; ++n) row[n] = row[n] * t + c[power * table.stride + n];
-        for (int n = 1; n < table.functions; ++n) values[n * kMomentTile + s] = row[n];
+        for (int n = 0; n < table.functions; n += lanes) {
+            Vector<T> v[lanes];
+#pragma GCC unroll 16
+            for (int k = 0; k < lanes; ++k) v[k] = load(piece[k] + table.degree * table.stride + n);
+            for (int power = table.degree - 1; power >= 0; --power)
+#pragma GCC unroll 16
+                for (int k = 0; k < lanes; ++k)
+                    v[k] = v[k] * broadcast(t[k]) + load(piece[k] + power * table.stride + n);
+#pragma GCC unroll 16
+            for (int k = 0; k < lanes; ++k)
+                if (s + k >= count) v[k] = Vector<T>{};
+            transpose<T>(v);
+#pragma GCC unroll 16
+            for (int k = 0; k < lanes; ++k)
+                if (n + k > 0 && n + k < table.functions) store(values + (n + k) * kMomentTile + s, v[k]);
+        }
     }
 }
 

@@ -158,12 +158,20 @@ inline Basis make(const MomentLayout& l) {
 }
 
 inline const MomentLayout moment_layouts[] = {
-    {"hermite 1 site", false, false, 1, 4, 0, 0},     {"fitted 1 site", true, false, 1, 6, 0, 0},
-    {"hermite chain", false, false, 3, 4, 3, 0},      {"hermite even", false, true, 3, 4, 3, 0},
-    {"fitted chain", true, false, 3, 6, 3, 0},        {"fitted even", true, true, 3, 6, 3, 0},
-    {"fitted total degree", true, false, 3, 5, 5, 5}, {"pairs above the singles", false, false, 3, 1, 2, 0},
-    {"far pairs only", true, false, 3, 3, 1, 0},      {"hermite 7 sites", false, false, 7, 3, 2, 0},
+    {"hermite 1 site", false, false, 1, 4, 0, 0},
+    {"fitted 1 site", true, false, 1, 6, 0, 0},
+    {"hermite chain", false, false, 3, 4, 3, 0},
+    {"hermite even", false, true, 3, 4, 3, 0},
+    {"fitted chain", true, false, 3, 6, 3, 0},
+    {"fitted even", true, true, 3, 6, 3, 0},
+    {"fitted total degree", true, false, 3, 5, 5, 5},
+    {"pairs above the singles", false, false, 3, 1, 2, 0},
+    {"far pairs only", true, false, 3, 3, 1, 0},
+    {"hermite 7 sites", false, false, 7, 3, 2, 0},
     {"fitted even 7 sites", true, true, 7, 4, 2, 0},
+    // Far pairs all around: more columns than a vector has lanes, an odd and an even number of them.
+    {"fitted 20 sites", true, false, 20, 2, 1, 0},
+    {"fitted even 21 sites", true, true, 21, 2, 1, 0},
 };
 
 } // namespace dynkin::cases

@@ -89,7 +89,8 @@ void expect_same(const MomentSums& a, const MomentSums& b) {
 
 class Division : public testing::TestWithParam<MomentLayout> {};
 INSTANTIATE_TEST_SUITE_P(Layout, Division,
-                         testing::Values(moment_layouts[4], moment_layouts[9], moment_layouts[10]));
+                         testing::Values(moment_layouts[4], moment_layouts[9], moment_layouts[10],
+                                         moment_layouts[11]));
 
 TEST_P(Division, ThreadsAndBatchesLeaveTheSameBytes) {
     const Basis basis = make(GetParam());
