@@ -108,96 +108,179 @@ template <class T> void add_large_neighbour(int degree, const T* block, const T*
             factor[a].add_product(block[a * degree + b], Part<T>::at(phi + b * kScoreTile));
 }
 
-/// d_i h = sum_a phi_a'(x_i) e_a and the site's part of Lap h: v'(x_i) d_i h - sum_a lambda_a e_a phi_a(x_i).
-/// COUPLED: functions that neighbours' blocks may reach to.
-template <int COUPLED, bool LAPLACIAN, class T>
-void finish_site(const ScorePlan<T>& plan, const ScoreCoefficients<T>& c, int site, const T* x, const T* phi,
-                 const T* slope, const T* dense, T* gradient, T* laplacian) {
-    const ScoreLayout& layout = plan.layout;
-    const int n = layout.degree, sites = layout.sites;
-    const SiteFunctions<T>& f =
-        plan.families[static_cast<std::size_t>(plan.family_of[static_cast<std::size_t>(site)])];
-    const T* single = c.single.data() + site * n;
+/// One call of gradient(). Pairs use the first `coupled` functions of each site: these are stored, the others
+/// add what they have to their site's sums at once.
+template <class T> struct Tile {
+    const ScorePlan<T>& plan;
+    const ScoreCoefficients<T>& c;
+    int coupled;
+    const T* x;
+    T *phi, *slope, *dense, *gradient, *laplacian;
+
+    const SiteFunctions<T>& functions(int site) const {
+        return plan.families[static_cast<std::size_t>(plan.family_of[static_cast<std::size_t>(site)])];
+    }
+    const T* single(int site) const { return c.single.data() + site * plan.layout.degree; }
+};
+
+/// 0 for particles outside the box of a fitted family.
+template <class T> inline __attribute__((always_inline)) Vector<T> inside(const SiteFunctions<T>& f,
+                                                                          Vector<T> z, Vector<T> part) {
+    part = z < broadcast(f.lo) ? Vector<T>{} : part;
+    return z > broadcast(f.hi) ? Vector<T>{} : part;
+}
+template <class T> bool bounded(const SiteFunctions<T>& f) { return !f.hermite && !on_circle(f); }
+
+/// What the functions n (from 0) of one vector of particles add: c_n phi_n' to d_i h, -lambda_n c_n phi_n to
+/// Lap h.
+template <bool LAPLACIAN, class T> struct SingleSums {
+    const SiteFunctions<T>& f;
+    const T* single;
+    Vector<T> g, decay;
+
+    inline __attribute__((always_inline)) void add(int n, Vector<T> value, Vector<T> slope) {
+        g += single[n] * slope;
+        if constexpr (LAPLACIAN) decay += f.lambda[n] * single[n] * value;
+    }
+};
+
+/// Sites whose coordinates and gradients are asked for before their turn.
+constexpr int kAhead = 3;
+
+/// The site's functions: those of pairs into phi and slope, and the sums of the others into the gradient
+/// (over slope_scale()) and the Laplacian.
+template <bool LAPLACIAN, class T> void evaluate_site(const Tile<T>& tile, int site) {
+    const SiteFunctions<T>& f = tile.functions(site);
+    const int n = tile.plan.layout.degree, coupled = tile.coupled;
+    const T *x = tile.x + site * kScoreTile, *single = tile.single(site);
+    T *phi = tile.phi + site * coupled * kScoreTile, *slope = tile.slope + site * coupled * kScoreTile;
+    if (site + kAhead < tile.plan.layout.sites)
+        for (int at = (site + kAhead) * kScoreTile; at < (site + kAhead + 1) * kScoreTile; at += kLanes<T>)
+            __builtin_prefetch(tile.x + at), __builtin_prefetch(tile.gradient + at, 1);
+    T wound[kScoreTile];
+    if (on_circle(f)) {
+        for (int p = 0; p < kScoreTile; ++p) wound[p] = folded(x[p], true);
+        x = wound;
+    }
+    const auto finish = [&](const SingleSums<LAPLACIAN, T>& sums, int at) {
+        store(tile.gradient + site * kScoreTile + at, sums.g);
+        if constexpr (LAPLACIAN) {
+            T* sum = tile.laplacian + at;
+            const Vector<T> decay = bounded(f) ? inside(f, load(x + at), sums.decay) : sums.decay;
+            store(sum, load(sum) - decay);
+        }
+    };
+    if (f.hermite) {
+        for (int at = 0; at < kScoreTile; at += kLanes<T>) {
+            SingleSums<LAPLACIAN, T> sums{f, single, {}, {}};
+            each_hermite<T>(n, load(x + at), [&](int k, Vector<T> value, Vector<T> derivative) {
+                if (k >= coupled) return sums.add(k, value, derivative);
+                store(phi + k * kScoreTile + at, value);
+                store(slope + k * kScoreTile + at, derivative);
+            });
+            finish(sums, at);
+        }
+        return;
+    }
+    const TilePlaces<T> places(f, x);
+    evaluate_fitted(f, places, coupled, phi, slope);
+    for (int part = 0; part < kVectors<T>; part += kPart<T>) {
+        Vector<T> g[kPart<T>] = {}, decay[kPart<T>] = {};
+        for (int k = coupled; k < n; ++k) {
+            Vector<T> p[kPart<T>], dp[kPart<T>];
+            fitted(f, places, k, part, p, dp);
+#pragma GCC unroll 4
+            for (int v = 0; v < kPart<T>; ++v) {
+                g[v] += single[k] * dp[v];
+                if constexpr (LAPLACIAN) decay[v] += f.lambda[k] * single[k] * p[v];
+            }
+        }
+        for (int v = 0; v < kPart<T>; ++v)
+            finish(SingleSums<LAPLACIAN, T>{f, single, g[v], decay[v]}, (part + v) * kLanes<T>);
+    }
+}
+
+/// d_i h = sum_a phi_a'(x_i) e_a and the site's part of Lap h: v'(x_i) d_i h - sum_a lambda_a e_a phi_a(x_i),
+/// on top of what evaluate_site() left there. BLOCK: functions that neighbours' blocks may reach to.
+template <int BLOCK, bool LAPLACIAN, class T> void finish_site(const Tile<T>& tile, int site) {
+    const ScoreLayout& layout = tile.plan.layout;
+    const int coupled = tile.coupled;
+    const SiteFunctions<T>& f = tile.functions(site);
+    const T* single = tile.single(site);
     const T scale = slope_scale(f);
     const auto* neighbours = layout.neighbours.data();
     const int first = layout.first_neighbour[static_cast<std::size_t>(site)];
     const int last = layout.first_neighbour[static_cast<std::size_t>(site + 1)];
     for (int particle = 0; particle < kScoreTile; particle += kPart<T> * kLanes<T>) {
-        const T* own_phi = phi + site * n * kScoreTile + particle;
-        const T* own_slope = slope + site * n * kScoreTile + particle;
-        Part<T> factor[COUPLED];
+        const T* phi = tile.phi + particle;
+        const T* own_phi = phi + site * coupled * kScoreTile;
+        const T* own_slope = tile.slope + site * coupled * kScoreTile + particle;
+        Part<T> factor[BLOCK];
 #pragma GCC unroll 4
-        for (int a = 0; a < COUPLED; ++a) factor[a] = Part<T>::all(a < n ? single[a] : T{0});
+        for (int a = 0; a < BLOCK; ++a) factor[a] = Part<T>::all(a < coupled ? single[a] : T{0});
         for (int e = first; e < last; ++e) {
-            const T* block = c.sparse.data() + neighbours[e].offset;
-            const T* other = phi + neighbours[e].j * n * kScoreTile + particle;
-            if constexpr (COUPLED == kSmallBlock)
+            const T* block = tile.c.sparse.data() + neighbours[e].offset;
+            const T* other = phi + neighbours[e].j * coupled * kScoreTile;
+            if constexpr (BLOCK == kSmallBlock)
                 add_neighbour(neighbours[e].degree, block, other, factor);
             else
                 add_large_neighbour(neighbours[e].degree, block, other, factor);
         }
-        Part<T> g = {}, decay = {};
+        T* gradient = tile.gradient + site * kScoreTile + particle;
+        Part<T> g = Part<T>::at(gradient), decay = {};
         const auto add = [&](int a, const Part<T>& e) {
             g.add_product(Part<T>::at(own_slope + a * kScoreTile), e);
             if constexpr (LAPLACIAN)
                 decay.add_scaled_product(f.lambda[a], Part<T>::at(own_phi + a * kScoreTile), e);
         };
 #pragma GCC unroll 4
-        for (int a = 0; a < COUPLED; ++a)
-            if (a < n) add(a, factor[a]);
-        for (int a = COUPLED; a < n; ++a) add(a, Part<T>::all(single[a]));
+        for (int a = 0; a < BLOCK; ++a)
+            if (a < coupled) add(a, factor[a]);
+        for (int a = BLOCK; a < coupled; ++a) add(a, Part<T>::all(single[a]));
         for (std::size_t k = 0; k < layout.dense.size(); ++k)
             add(layout.dense[k].a - 1,
-                Part<T>::at(dense + (static_cast<int>(k) * sites + site) * kScoreTile + particle));
+                Part<T>::at(tile.dense + (static_cast<int>(k) * layout.sites + site) * kScoreTile +
+                            particle));
 #pragma GCC unroll 4
         for (auto& v : g.v) v *= scale;
-        g.store_at(gradient + site * kScoreTile + particle);
+        g.store_at(gradient);
         if constexpr (!LAPLACIAN) continue;
-        const bool bounded = !f.hermite && !on_circle(f);
 #pragma GCC unroll 4
         for (int k = 0; k < kPart<T>; ++k) {
-            const Vector<T> z = load(x + site * kScoreTile + particle + k * kLanes<T>);
-            Vector<T> part = potential_slope(f, z) * g.v[k] - decay.v[k];
-            if (bounded) {
-                part = z < broadcast(f.lo) ? Vector<T>{} : part;
-                part = z > broadcast(f.hi) ? Vector<T>{} : part;
-            }
-            T* sum = laplacian + particle + k * kLanes<T>;
-            store(sum, load(sum) + part);
+            const int at = particle + k * kLanes<T>;
+            const Vector<T> z = load(tile.x + site * kScoreTile + at);
+            const Vector<T> part = potential_slope(f, z) * g.v[k] - decay.v[k];
+            store(tile.laplacian + at, load(tile.laplacian + at) + (bounded(f) ? inside(f, z, part) : part));
         }
     }
+}
+
+template <bool LAPLACIAN, class T> void evaluate_tile(const Tile<T>& tile, int block) {
+    const ScoreLayout& layout = tile.plan.layout;
+    for (int i = 0; i < layout.sites; ++i) evaluate_site<LAPLACIAN>(tile, i);
+    for (std::size_t k = 0; k < layout.dense.size(); ++k)
+        dense_product(tile.c.dense.data() + k * layout.dense_ld * layout.dense_ld, layout.dense_ld,
+                      layout.sites, tile.phi + (layout.dense[k].b - 1) * kScoreTile,
+                      static_cast<std::size_t>(tile.coupled * kScoreTile),
+                      tile.dense + static_cast<int>(k) * layout.sites * kScoreTile);
+    const auto finish =
+        block <= kSmallBlock ? finish_site<kSmallBlock, LAPLACIAN, T> : finish_site<kMaxDegree, LAPLACIAN, T>;
+    for (int i = 0; i < layout.sites; ++i) finish(tile, i);
 }
 
 template <class T> void gradient(const ScorePlan<T>& plan, const ScoreCoefficients<T>& c, const T* x,
                                  T* gradient, T* laplacian, T* scratch) {
     const ScoreLayout& layout = plan.layout;
-    const int n = layout.degree, sites = layout.sites;
-    T* phi = scratch;
-    T* slope = phi + sites * n * kScoreTile;
-    T* dense = slope + sites * n * kScoreTile;
-    for (int i = 0; i < sites; ++i) {
-        const auto& f = plan.families[static_cast<std::size_t>(plan.family_of[static_cast<std::size_t>(i)])];
-        const T* at = x + i * kScoreTile;
-        T wound[kScoreTile];
-        if (on_circle(f)) {
-            for (int p = 0; p < kScoreTile; ++p) wound[p] = folded(at[p], true);
-            at = wound;
-        }
-        evaluate_functions(f, n, at, phi + i * n * kScoreTile, slope + i * n * kScoreTile);
-    }
-    for (std::size_t k = 0; k < layout.dense.size(); ++k)
-        dense_product(c.dense.data() + k * layout.dense_ld * layout.dense_ld, layout.dense_ld, sites,
-                      phi + (layout.dense[k].b - 1) * kScoreTile, static_cast<std::size_t>(n * kScoreTile),
-                      dense + static_cast<int>(k) * sites * kScoreTile);
-    if (laplacian) std::fill_n(laplacian, kScoreTile, T{0});
-    int largest = 0;
-    for (const auto& neighbour : layout.neighbours) largest = std::max(largest, neighbour.degree);
-    const bool small = largest <= kSmallBlock;
-    const auto finish = laplacian
-                            ? small ? finish_site<kSmallBlock, true, T> : finish_site<kMaxDegree, true, T>
-                        : small ? finish_site<kSmallBlock, false, T>
-                                : finish_site<kMaxDegree, false, T>;
-    for (int i = 0; i < sites; ++i) finish(plan, c, i, x, phi, slope, dense, gradient, laplacian);
+    int block = 0;
+    for (const auto& neighbour : layout.neighbours) block = std::max(block, neighbour.degree);
+    int coupled = block;
+    for (const auto& pair : layout.dense) coupled = std::max({coupled, pair.a, pair.b});
+    const int functions = layout.sites * coupled * kScoreTile;
+    const Tile<T> tile{plan,     c,        coupled, x, scratch, scratch + functions, scratch + 2 * functions,
+                       gradient, laplacian};
+    if (!laplacian) return evaluate_tile<false>(tile, block);
+    std::fill_n(laplacian, kScoreTile, T{0});
+    evaluate_tile<true>(tile, block);
 }
 
 } // namespace
