@@ -131,22 +131,6 @@ template <class T> inline __attribute__((always_inline)) Vector<T> inside(const 
 }
 template <class T> bool bounded(const SiteFunctions<T>& f) { return !f.hermite && !on_circle(f); }
 
-/// What the functions n (from 0) of one vector of particles add: c_n phi_n' to d_i h, -lambda_n c_n phi_n to
-/// Lap h.
-template <bool LAPLACIAN, class T> struct SingleSums {
-    const SiteFunctions<T>& f;
-    const T* single;
-    Vector<T> g, decay;
-
-    inline __attribute__((always_inline)) void add(int n, Vector<T> value, Vector<T> slope) {
-        g += single[n] * slope;
-        if constexpr (LAPLACIAN) decay += f.lambda[n] * single[n] * value;
-    }
-};
-
-/// Sites whose coordinates and gradients are asked for before their turn.
-constexpr int kAhead = 3;
-
 /// The site's functions: those of pairs into phi and slope, and the sums of the others into the gradient
 /// (over slope_scale()) and the Laplacian.
 template <bool LAPLACIAN, class T> void evaluate_site(const Tile<T>& tile, int site) {
@@ -154,31 +138,32 @@ template <bool LAPLACIAN, class T> void evaluate_site(const Tile<T>& tile, int s
     const int n = tile.plan.layout.degree, coupled = tile.coupled;
     const T *x = tile.x + site * kScoreTile, *single = tile.single(site);
     T *phi = tile.phi + site * coupled * kScoreTile, *slope = tile.slope + site * coupled * kScoreTile;
-    if (site + kAhead < tile.plan.layout.sites)
-        for (int at = (site + kAhead) * kScoreTile; at < (site + kAhead + 1) * kScoreTile; at += kLanes<T>)
-            __builtin_prefetch(tile.x + at), __builtin_prefetch(tile.gradient + at, 1);
     T wound[kScoreTile];
     if (on_circle(f)) {
         for (int p = 0; p < kScoreTile; ++p) wound[p] = folded(x[p], true);
         x = wound;
     }
-    const auto finish = [&](const SingleSums<LAPLACIAN, T>& sums, int at) {
-        store(tile.gradient + site * kScoreTile + at, sums.g);
-        if constexpr (LAPLACIAN) {
-            T* sum = tile.laplacian + at;
-            const Vector<T> decay = bounded(f) ? inside(f, load(x + at), sums.decay) : sums.decay;
-            store(sum, load(sum) - decay);
-        }
+    // One vector of particles: function k (from 0) by itself adds c_k phi_k' to d_i h, -lambda_k c_k phi_k to
+    // Lap h.
+    const auto add = [&](int k, Vector<T> value, Vector<T> derivative, Vector<T>& g, Vector<T>& decay) {
+        g += single[k] * derivative;
+        if constexpr (LAPLACIAN) decay += f.lambda[k] * single[k] * value;
+    };
+    const auto finish = [&](int at, Vector<T> g, Vector<T> decay) {
+        store(tile.gradient + site * kScoreTile + at, g);
+        if constexpr (!LAPLACIAN) return;
+        if (bounded(f)) decay = inside(f, load(x + at), decay);
+        store(tile.laplacian + at, load(tile.laplacian + at) - decay);
     };
     if (f.hermite) {
         for (int at = 0; at < kScoreTile; at += kLanes<T>) {
-            SingleSums<LAPLACIAN, T> sums{f, single, {}, {}};
+            Vector<T> g = {}, decay = {};
             each_hermite<T>(n, load(x + at), [&](int k, Vector<T> value, Vector<T> derivative) {
-                if (k >= coupled) return sums.add(k, value, derivative);
+                if (k >= coupled) return add(k, value, derivative, g, decay);
                 store(phi + k * kScoreTile + at, value);
                 store(slope + k * kScoreTile + at, derivative);
             });
-            finish(sums, at);
+            finish(at, g, decay);
         }
         return;
     }
@@ -187,16 +172,12 @@ template <bool LAPLACIAN, class T> void evaluate_site(const Tile<T>& tile, int s
     for (int part = 0; part < kVectors<T>; part += kPart<T>) {
         Vector<T> g[kPart<T>] = {}, decay[kPart<T>] = {};
         for (int k = coupled; k < n; ++k) {
-            Vector<T> p[kPart<T>], dp[kPart<T>];
-            fitted(f, places, k, part, p, dp);
+            Vector<T> value[kPart<T>], derivative[kPart<T>];
+            fitted(f, places, k, part, value, derivative);
 #pragma GCC unroll 4
-            for (int v = 0; v < kPart<T>; ++v) {
-                g[v] += single[k] * dp[v];
-                if constexpr (LAPLACIAN) decay[v] += f.lambda[k] * single[k] * p[v];
-            }
+            for (int v = 0; v < kPart<T>; ++v) add(k, value[v], derivative[v], g[v], decay[v]);
         }
-        for (int v = 0; v < kPart<T>; ++v)
-            finish(SingleSums<LAPLACIAN, T>{f, single, g[v], decay[v]}, (part + v) * kLanes<T>);
+        for (int v = 0; v < kPart<T>; ++v) finish((part + v) * kLanes<T>, g[v], decay[v]);
     }
 }
 
@@ -255,9 +236,19 @@ template <int BLOCK, bool LAPLACIAN, class T> void finish_site(const Tile<T>& ti
     }
 }
 
+/// Asks for the site's coordinates and the place of its gradient.
+template <class T> inline __attribute__((always_inline)) void ask_for_site(const Tile<T>& tile, int site) {
+    if (site >= tile.plan.layout.sites) return;
+    for (int at = site * kScoreTile; at < (site + 1) * kScoreTile; at += kLanes<T>)
+        __builtin_prefetch(tile.x + at), __builtin_prefetch(tile.gradient + at, 1);
+}
+
 template <bool LAPLACIAN, class T> void evaluate_tile(const Tile<T>& tile, int block) {
     const ScoreLayout& layout = tile.plan.layout;
-    for (int i = 0; i < layout.sites; ++i) evaluate_site<LAPLACIAN>(tile, i);
+    for (int i = 0; i < layout.sites; ++i) {
+        ask_for_site(tile, i + 3);
+        evaluate_site<LAPLACIAN>(tile, i);
+    }
     for (std::size_t k = 0; k < layout.dense.size(); ++k)
         dense_product(tile.c.dense.data() + k * layout.dense_ld * layout.dense_ld, layout.dense_ld,
                       layout.sites, tile.phi + (layout.dense[k].b - 1) * kScoreTile,
