@@ -307,6 +307,7 @@ std::vector<Unit> divide(const std::vector<MomentGroup>& groups, int row_step, i
     for (size_t k = 0; k < groups.size(); ++k) {
         const MomentGroup& g = groups[k];
         const int rows = static_cast<int>(g.cyclic() ? g.lines() : g.weights.size() * g.rows.size());
+        // Lines in whole register blocks of any number of weights.
         const int block = g.cyclic()                      ? 8
                           : g.pairs == MomentPairs::lower ? static_cast<int>(g.rows.size())
                                                           : row_step;

@@ -243,10 +243,11 @@ template <class T> inline __attribute__((always_inline)) void ask_for_site(const
         __builtin_prefetch(tile.x + at), __builtin_prefetch(tile.gradient + at, 1);
 }
 
+/// `block`: the largest degree of a neighbour's block.
 template <bool LAPLACIAN, class T> void evaluate_tile(const Tile<T>& tile, int block) {
     const ScoreLayout& layout = tile.plan.layout;
     for (int i = 0; i < layout.sites; ++i) {
-        ask_for_site(tile, i + 3);
+        ask_for_site(tile, i + 3); // as far ahead as the third-level cache is away
         evaluate_site<LAPLACIAN>(tile, i);
     }
     for (std::size_t k = 0; k < layout.dense.size(); ++k)
