@@ -5,6 +5,7 @@
 #include "peaks.h"
 #include "stage.h"
 #include <algorithm>
+#include <cmath>
 #include <fmt/format.h>
 #include <iterator>
 #include <tuple>
@@ -46,14 +47,16 @@ void require_range(const char* name, T value, std::type_identity_t<T> least, std
                     fmt::format("bench: {}: expected {} to {}, got {}", name, least, most, value));
 }
 
-/// Rows of samples and of a prior's data, three Gram matrices a system (two on a device as well), against the
-/// memory there is.
+/// Rows of samples and of a prior's data, three matrices of a prior and of a system (two on a device as
+/// well), against the memory there is.
 void require_memory(const Options& o) {
     const double d = static_cast<double>(o.dimension), n = static_cast<double>(o.degree);
     const double terms = d * n / 2 + d * d / 2 + 4 * d; // about; neighbours have 5 products of even degree
-    const double bytes = 8 * (3 * static_cast<double>(o.samples + 5120) * d +
-                              prior_numbers_a_sample * static_cast<double>(o.samples) * d +
-                              3 * static_cast<double>(o.nodes) * terms * terms);
+    const double bytes =
+        8 * (3 * static_cast<double>(o.samples + 5120) * d +
+             prior_numbers_a_sample * static_cast<double>(o.samples) * d +
+             3 * std::pow(std::min<double>(prior_columns_a_site * d, prior_most_dense_columns), 2) +
+             3 * static_cast<double>(o.nodes) * terms * terms);
     const double there =
         static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
     if (bytes > 0.8 * there)

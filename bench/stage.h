@@ -63,6 +63,7 @@ constexpr int flow_steps = 32;
 /// A prior has 48 columns a site (3072 for 64 sites: an image of 32 x 32 in colour), and a row for 16
 /// samples.
 constexpr std::size_t prior_columns_a_site = 48, prior_samples_a_row = 16;
+constexpr std::size_t prior_most_dense_columns = 3072; ///< of the gaussian prior
 /// float64 numbers of its data, scores and, in the worst case, both once more, for a sample and site.
 constexpr double prior_numbers_a_sample = 2.0 * prior_columns_a_site / prior_samples_a_row;
 

@@ -210,10 +210,12 @@ void DevicePrior<T>::State::score_each(const NoiseLevels& levels, size_t first, 
 
 template <class T>
 void DevicePrior<T>::State::score(const GaussianPrior&, const Noise& noise, size_t rows, Chunk& c) {
-    cuda::centre(stream, d, rows, c.x.data(), mean.data(), noise.view, c.y.data());
-    cuda::product(device, false, rows, d, d, c.y.data(), vectors.data(), T(0), c.z.data());
-    cuda::shrink(stream, d, rows, variances.data(), noise.view, c.z.data());
-    cuda::product(device, true, rows, d, d, c.z.data(), vectors.data(), T(0), c.y.data());
+    timed(device, "prior.products", [&] {
+        cuda::centre(stream, d, rows, c.x.data(), mean.data(), noise.view, c.y.data());
+        cuda::product(device, false, rows, d, d, c.y.data(), vectors.data(), T(0), c.z.data());
+        cuda::shrink(stream, d, rows, variances.data(), noise.view, c.z.data());
+        cuda::product(device, true, rows, d, d, c.z.data(), vectors.data(), T(0), c.y.data());
+    });
 }
 
 /// The nodes' pairs at one noise level.
@@ -233,22 +235,27 @@ void DevicePrior<T>::State::mix(const FlatPrior& law, const NoiseLevel& level, D
 template <class T>
 void DevicePrior<T>::State::score(const FlatPrior& law, const Noise& noise, size_t rows, Chunk& c) {
     const cuda::FlatView view = flat(law);
-    cuda::flat_curves(stream, tables.data(), degree, view, noise.view, noise.weights.data(), noise.levels,
-                      c.curves.data());
-    cuda::reduce(stream, view, rows, c.x.data(), noise.view, c.y.data());
-    if (noise.common)
-        cuda::product(device, false, rows, d, d, c.y.data(), matrix.data(), T(0), c.z.data());
-    else {
-        DeviceArray<T> weighted(device, rows * d, "rows of a prior");
+    timed(device, "prior.curves", [&] {
+        cuda::flat_curves(stream, tables.data(), degree, view, noise.view, noise.weights.data(), noise.levels,
+                          c.curves.data());
+    });
+    DeviceArray<T> weighted;
+    if (!noise.common) weighted = {device, rows * d, "rows of a prior"};
+    timed(device, "prior.products", [&] {
+        cuda::reduce(stream, view, rows, c.x.data(), noise.view, c.y.data());
+        if (noise.common)
+            return cuda::product(device, false, rows, d, d, c.y.data(), matrix.data(), T(0), c.z.data());
         for (size_t m = 0; m < view.nodes; ++m) {
             cuda::weigh_rows(stream, d, rows, noise.weights.data() + m, view.nodes, c.y.data(),
                              weighted.data());
             cuda::product(device, false, rows, d, d, weighted.data(), pairs.data() + m * d * d, T(m > 0),
                           c.z.data());
         }
-    }
-    cuda::prior_scores<T>(stream, degree, d, padded, c.curves.data(), noise.common ? 0 : curve_numbers(),
-                          rows, c.x.data(), c.z.data(), noise.view, c.y.data());
+    });
+    timed(device, "prior.scores", [&] {
+        cuda::prior_scores<T>(stream, degree, d, padded, c.curves.data(), noise.common ? 0 : curve_numbers(),
+                              rows, c.x.data(), c.z.data(), noise.view, c.y.data());
+    });
 }
 
 template <class T> DevicePrior<T>::DevicePrior(const Context& context, const Prior& prior)
