@@ -155,12 +155,7 @@ void draw_rows(const Context& context, const Target& target, const Options& o,
         next = saved->u64("rows", 1)[0];
         if (!rows.sums().empty()) rows.sums() = saved->f64("sums", rows.sums().size());
     }
-    if (next > output.rows_present())
-        throw Error(
-            ErrorKind::io,
-            fmt::format("{}.partial: {} rows, and the checkpoint was saved after {}: delete the checkpoint "
-                        "to start again",
-                        o.output, output.rows_present(), next));
+    output.require_rows_present(next);
     const std::size_t d = target.dimension(), given = batch_from_environment();
     const std::size_t block = given ? given : std::max<std::size_t>((std::size_t{1} << 20) / d, 1);
     std::vector<double> x(std::min(block, o.samples) * d);

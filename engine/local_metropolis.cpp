@@ -259,11 +259,7 @@ template <class Chains> void Run<Chains>::save() {
     output_.sync();
     Saver saver;
     transfer(saver);
-    if (record_) {
-        saver("record.first", record_->first);
-        saver("record.sum", record_->sum);
-        saver("record.total", record_->total);
-    }
+    if (record_) record_->transfer(saver);
     checkpoint_.save(std::move(saver.file));
     output_.keep();
 }
@@ -277,15 +273,9 @@ template <class Chains> void Run<Chains>::restore(const TensorFile& saved) {
             saved.source + ": not a consistent checkpoint");
     if (stage_ != Stage::draw) return;
     const size_t rows = std::min<size_t>(round_ * chains_, options_.samples);
-    if (output_.rows_present() < rows)
-        throw Error(ErrorKind::io,
-                    fmt::format("{}.partial: {} rows, and the checkpoint was saved after {}: delete the "
-                                "checkpoint to start again",
-                                output_.path().string(), output_.rows_present(), rows));
+    output_.require_rows_present(rows);
     record_.emplace(recorded_.count(), chains_, rounds_, options_.samples);
-    record_->first = saved.f64("record.first", record_->first.size());
-    record_->sum = saved.f64("record.sum", record_->sum.size());
-    record_->total = saved.f64("record.total", record_->total.size());
+    record_->transfer(loader);
 }
 
 template <class Chains> McmcReport Run<Chains>::report() {

@@ -386,11 +386,7 @@ template <class Chains> void Run<Chains>::save() {
     output_.sync();
     Saver saver;
     transfer(saver);
-    if (record_) {
-        saver("record.first", record_->first);
-        saver("record.sum", record_->sum);
-        saver("record.total", record_->total);
-    }
+    if (record_) record_->transfer(saver);
     checkpoint_.save(std::move(saver.file));
     output_.keep();
 }
@@ -401,16 +397,9 @@ template <class Chains> void Run<Chains>::restore(const TensorFile& saved) {
     transfer(loader);
     if (stage_ != Stage::draw) return;
     const std::size_t rows = std::min(round_ * plan_.chains, options_.samples);
-    if (output_.rows_present() < rows)
-        throw Error(ErrorKind::io,
-                    fmt::format("{}.partial: {} rows, and the checkpoint was saved after {}: delete the "
-                                "checkpoint to start again",
-                                output_.path().string(), output_.rows_present(), rows));
+    output_.require_rows_present(rows);
     record_.emplace(recorded_.count(), plan_.chains, rounds_, options_.samples);
-    const std::size_t size = record_->first.size();
-    record_->first = saved.f64("record.first", size);
-    record_->sum = saved.f64("record.sum", record_->sum.size());
-    record_->total = saved.f64("record.total", record_->total.size());
+    record_->transfer(loader);
 }
 
 // Report

@@ -1,4 +1,5 @@
-// mcmc_archive.h - one list of fields, written to a checkpoint or read from it; private to mcmc.cpp.
+// mcmc_archive.h - one list of fields, written to a checkpoint or read from it; private to mcmc.cpp and
+// local_metropolis.cpp.
 #pragma once
 #include "tensor_file.h"
 #include <concepts>
@@ -10,7 +11,9 @@ namespace dynkin {
 
 struct Saver {
     TensorFile file;
-    void operator()(const std::string& name, const std::vector<double>& values) { file.put(name, values); }
+    void operator()(const std::string& name, const std::vector<double>& values, std::size_t = SIZE_MAX) {
+        file.put(name, values);
+    }
     void operator()(const std::string& name, const std::vector<std::uint64_t>& values) {
         file.put(name, values);
     }
@@ -22,7 +25,9 @@ struct Saver {
 };
 struct Loader {
     const TensorFile& file;
-    void operator()(const std::string& name, std::vector<double>& values) { values = file.f64(name); }
+    void operator()(const std::string& name, std::vector<double>& values, std::size_t size = SIZE_MAX) {
+        values = file.f64(name, size);
+    }
     void operator()(const std::string& name, std::vector<std::uint64_t>& values) { values = file.u64(name); }
     template <class... T> void operator()(const std::string& name, double& first, T&... rest) {
         assign(file.f64(name, 1 + sizeof...(rest)), first, rest...);

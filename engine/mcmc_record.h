@@ -1,5 +1,5 @@
 // mcmc_record.h - the kept values that R-hat, the effective sample size and mean values are taken from;
-// private to mcmc.cpp.
+// private to mcmc.cpp and local_metropolis.cpp.
 #pragma once
 #include "mcmc.h"
 #include "mcmc_quantities.h"
@@ -36,6 +36,12 @@ struct Record {
             if (round % batch == 0) first[n] = values[q];
             if (batch > 1) sum[n] += values[q];
         }
+    }
+    /// To or from a checkpoint.
+    template <class Archive> void transfer(Archive& archive) {
+        archive("record.first", first, first.size());
+        archive("record.sum", sum, sum.size());
+        archive("record.total", total, total.size());
     }
     std::span<const double> of(const std::vector<double>& values, std::size_t q) const {
         return std::span(values).subspan(q * chains * length, chains * length);

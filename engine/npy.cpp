@@ -542,6 +542,13 @@ std::size_t NpyWriter::rows_present() const {
     return row_bytes == 0 ? rows_ : static_cast<std::size_t>((file_.size() - data_offset_) / row_bytes);
 }
 
+void NpyWriter::require_rows_present(std::size_t rows) const {
+    if (rows_present() < rows)
+        throw Error(ErrorKind::io, fmt::format("{}.partial: {} rows, and the checkpoint was saved after {}: "
+                                               "delete the checkpoint to start again",
+                                               path().string(), rows_present(), rows));
+}
+
 void NpyWriter::commit() {
     if (rows_present() < rows_)
         throw Error(ErrorKind::usage, fmt::format("{}: expected {} rows before commit, got {}",

@@ -98,6 +98,8 @@ class NpyWriter {
     /// Rows that the partial file reaches to: a resumed run must find those its checkpoint counts on. (Rows
     /// written out of order leave holes that are counted.)
     std::size_t rows_present() const;
+    /// Throws Error(io) where there are fewer.
+    void require_rows_present(std::size_t rows) const;
     const std::filesystem::path& path() const { return file_.path(); }
 
   private:

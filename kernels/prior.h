@@ -16,6 +16,13 @@
 namespace dynkin::kernels {
 
 constexpr int kMaxPriorDegree = 10;
+
+/// call.template operator()<K>() with K = degree, 2 to kMaxPriorDegree: loops that know their length.
+template <int K = 2, class Call>
+inline __attribute__((always_inline)) void with_prior_degree(int degree, const Call& call) {
+    if (degree == K) return call.template operator()<K>();
+    if constexpr (K < kMaxPriorDegree) with_prior_degree<K + 1>(degree, call);
+}
 constexpr std::size_t kPriorLanes =
     16; ///< coordinates a system block; arrays over coordinates are padded to it
 

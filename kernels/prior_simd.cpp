@@ -31,21 +31,9 @@ template <class T, int N> void evaluate_degree(size_t columns, size_t padded, co
 
 template <class T> void evaluate(int degree, size_t columns, size_t padded, const T* curves, size_t rows,
                                  const T* x, size_t x_stride, T* out, size_t out_stride) {
-    switch (degree) {
-#define DYNKIN_DEGREE(N)                                                                                     \
-    case N:                                                                                                  \
-        return evaluate_degree<T, N>(columns, padded, curves, rows, x, x_stride, out, out_stride)
-        DYNKIN_DEGREE(2);
-        DYNKIN_DEGREE(3);
-        DYNKIN_DEGREE(4);
-        DYNKIN_DEGREE(5);
-        DYNKIN_DEGREE(6);
-        DYNKIN_DEGREE(7);
-        DYNKIN_DEGREE(8);
-        DYNKIN_DEGREE(9);
-        DYNKIN_DEGREE(10);
-#undef DYNKIN_DEGREE
-    }
+    with_prior_degree(degree, [&]<int K> {
+        evaluate_degree<T, K>(columns, padded, curves, rows, x, x_stride, out, out_stride);
+    });
 }
 
 void power_sums(int top, size_t columns, const double* middle, const double* inverse, size_t rows,

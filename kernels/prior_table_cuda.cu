@@ -119,29 +119,10 @@ void tabulated_scores(DeviceStream stream, const PriorTableView& table, size_t f
     const size_t run = std::max(std::clamp(count * across / blocks_wanted, fewest_rows, most_rows),
                                 (count + most_runs - 1) / most_runs);
     const dim3 blocks(across, gpu::blocks_for(count, static_cast<unsigned>(run)));
-    const auto launch = [&](auto kernel) {
-        gpu::launch(kernel, blocks, threads, 0, stream, table, first, columns, rows, count, run, x, out);
-    };
-    switch (table.degree) {
-    case 2:
-        return launch(table_kernel<2>);
-    case 3:
-        return launch(table_kernel<3>);
-    case 4:
-        return launch(table_kernel<4>);
-    case 5:
-        return launch(table_kernel<5>);
-    case 6:
-        return launch(table_kernel<6>);
-    case 7:
-        return launch(table_kernel<7>);
-    case 8:
-        return launch(table_kernel<8>);
-    case 9:
-        return launch(table_kernel<9>);
-    case 10:
-        return launch(table_kernel<10>);
-    }
+    kernels::with_prior_degree(table.degree, [&]<int K> {
+        gpu::launch(table_kernel<K>, blocks, threads, 0, stream, table, first, columns, rows, count, run, x,
+                    out);
+    });
 }
 
 } // namespace dynkin::cuda

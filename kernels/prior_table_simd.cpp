@@ -1,5 +1,6 @@
 // prior_table_simd.cpp - the host loop of prior_table.h for one SIMD level: a few rows of one node at a time,
 // so that coefficients are loaded once for them, and what the next rows need on its way from memory.
+#include "prior.h"
 #include "prior_table.h"
 #include "simd.h"
 #include <algorithm>
@@ -129,21 +130,8 @@ template <int K> void scores(const PriorTableView& t, size_t first, size_t last,
 
 void score(const PriorTableView& t, size_t first, size_t last, const PriorTableRow* rows, size_t count,
            const float* x, size_t x_stride, float* out, size_t out_stride) {
-    switch (t.degree) {
-#define DYNKIN_DEGREE(K)                                                                                     \
-    case K:                                                                                                  \
-        return scores<K>(t, first, last, rows, count, x, x_stride, out, out_stride)
-        DYNKIN_DEGREE(2);
-        DYNKIN_DEGREE(3);
-        DYNKIN_DEGREE(4);
-        DYNKIN_DEGREE(5);
-        DYNKIN_DEGREE(6);
-        DYNKIN_DEGREE(7);
-        DYNKIN_DEGREE(8);
-        DYNKIN_DEGREE(9);
-        DYNKIN_DEGREE(10);
-#undef DYNKIN_DEGREE
-    }
+    with_prior_degree(t.degree,
+                      [&]<int K> { scores<K>(t, first, last, rows, count, x, x_stride, out, out_stride); });
 }
 
 } // namespace

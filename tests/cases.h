@@ -1,10 +1,11 @@
 // cases.h - what several tests start from: contexts, data, references, bases, a model that is exact, files.
 #pragma once
 #include "backend.h"
-#include "engine/error.h"
 #include "engine/gram.h"
 #include "engine/model.h"
 #include "engine/npy.h"
+#include "engine/target.h"
+#include "expect_error.h"
 #include "oracles.h"
 #include <cstring>
 #include <filesystem>
@@ -25,16 +26,6 @@ inline std::vector<Isa> isas() {
     for (Isa isa : {Isa::baseline, Isa::avx2, Isa::avx512})
         if (isa <= best_isa()) all.push_back(isa);
     return all;
-}
-
-template <class F> void expect_error(ErrorKind kind, const F& action, const std::string& part = "") {
-    try {
-        action();
-        ADD_FAILURE() << "no error, expected one with '" << part << "'";
-    } catch (const Error& error) {
-        EXPECT_EQ(static_cast<int>(error.kind()), static_cast<int>(kind)) << error.what();
-        EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
-    }
 }
 
 template <class A, class B> bool same_bytes(const A& a, const B& b) {
@@ -233,5 +224,14 @@ class Folder : public testing::Test {
   private:
     std::filesystem::path folder_;
 };
+
+/// Covariance 0.5^|i - j|.
+inline GaussianTarget correlated(size_t d, double mean) {
+    Array<double> covariance(d, d);
+    for (size_t i = 0; i < d; ++i)
+        for (size_t j = 0; j < d; ++j)
+            covariance(i, j) = std::pow(0.5, std::abs(static_cast<double>(i) - static_cast<double>(j)));
+    return gaussian(std::vector<double>(d, mean), covariance);
+}
 
 } // namespace dynkin::cases

@@ -174,4 +174,12 @@ inline const MomentLayout moment_layouts[] = {
     {"fitted even 21 sites", true, true, 21, 2, 1, 0},
 };
 
+inline void expect_same(const MomentSums& a, const MomentSums& b) {
+    EXPECT_TRUE(same_bytes(a.train, b.train));
+    EXPECT_TRUE(same_bytes(a.test, b.test));
+    EXPECT_EQ(a.train_rows, b.train_rows);
+    EXPECT_EQ(a.test_rows, b.test_rows);
+    EXPECT_EQ(a.next_row, b.next_row);
+}
+
 } // namespace dynkin::cases

@@ -2,9 +2,9 @@
 // (checkpoint).
 #include "engine/checkpoint.h"
 #include "engine/context.h"
-#include "engine/error.h"
 #include "engine/file.h"
 #include "engine/progress.h"
+#include "expect_error.h"
 #include <cstdlib>
 #include <fmt/format.h>
 #include <fstream>
@@ -15,6 +15,8 @@
 
 namespace dynkin {
 namespace {
+
+using cases::expect_error;
 
 class CheckpointTest : public testing::Test {
   protected:
@@ -37,19 +39,6 @@ class CheckpointTest : public testing::Test {
     }
     std::filesystem::path folder, path;
 };
-
-template <class F> void expect_error(ErrorKind kind, std::vector<std::string> parts, F action) {
-    try {
-        action();
-        ADD_FAILURE() << "no error";
-    } catch (const Error& error) {
-        const std::string what = error.what();
-        EXPECT_EQ(static_cast<int>(error.kind()), static_cast<int>(kind)) << what;
-        EXPECT_EQ(what.find('\n'), std::string::npos) << what;
-        for (const std::string& part : parts)
-            EXPECT_NE(what.find(part), std::string::npos) << "expected '" << part << "' in: " << what;
-    }
-}
 
 TEST_F(CheckpointTest, SavesAndRestores) {
     save(R"({"seed": 1})");

@@ -1,5 +1,6 @@
 // test_cuda_energy.cpp - energies and gradients on the device: against naive sums, and bit for bit against
 // the CPU.
+#include "cases.h"
 #include "device_cases.h"
 #include "engine/error.h"
 #include "engine/target.h"
@@ -12,6 +13,8 @@
 namespace dynkin {
 namespace {
 
+using cases::correlated;
+
 constexpr std::size_t counts[] = {1, 31, 10'007};
 
 Target of(TargetVariant law, const char* kind) {
@@ -21,14 +24,6 @@ Target of(TargetVariant law, const char* kind) {
 }
 
 /// C_ij = 0.5^|i - j|: condition number below (1.5 / 0.5)^2 = 9.
-GaussianTarget correlated(std::size_t d, double mean) {
-    Array<double> covariance(d, d);
-    for (std::size_t i = 0; i < d; ++i)
-        for (std::size_t j = 0; j < d; ++j)
-            covariance(i, j) = std::pow(0.5, std::abs(static_cast<double>(i) - static_cast<double>(j)));
-    return gaussian(std::vector<double>(d, mean), covariance);
-}
-
 Target lattice(const char* kind, std::vector<std::size_t> shape, Boundary boundary, double coupling,
                std::vector<double> site, double constant) {
     LatticeTarget law;

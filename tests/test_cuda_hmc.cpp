@@ -18,6 +18,7 @@
 namespace dynkin {
 namespace {
 
+using cases::correlated;
 namespace fs = std::filesystem;
 
 Target of(TargetVariant law) {
@@ -31,14 +32,6 @@ Target lattice(std::vector<std::size_t> shape, Boundary boundary = Boundary::zer
     law.lattice.shape = std::move(shape), law.lattice.boundary = boundary;
     law.coupling = 1.08, law.site = {0.1, -2.08, 0, 1.04};
     return of(std::move(law));
-}
-
-GaussianTarget correlated(std::size_t d, double mean) {
-    Array<double> covariance(d, d);
-    for (std::size_t i = 0; i < d; ++i)
-        for (std::size_t j = 0; j < d; ++j)
-            covariance(i, j) = std::pow(0.5, std::abs(static_cast<double>(i) - static_cast<double>(j)));
-    return gaussian(std::vector<double>(d, mean), covariance);
 }
 
 std::vector<Target> targets() {

@@ -10,6 +10,7 @@ namespace dynkin {
 namespace {
 
 using cases::Basis;
+using cases::expect_same;
 using cases::make;
 using cases::moment_layouts;
 using cases::Naive;
@@ -28,14 +29,6 @@ class CudaMoments : public cases::OnDevice {
     }
 };
 INSTANTIATE_TEST_SUITE_P(Run, CudaMoments, testing::ValuesIn(cases::device_runs()), cases::run_name);
-
-void expect_same(const MomentSums& a, const MomentSums& b) {
-    EXPECT_TRUE(cases::same_bytes(a.train, b.train));
-    EXPECT_TRUE(cases::same_bytes(a.test, b.test));
-    EXPECT_EQ(a.train_rows, b.train_rows);
-    EXPECT_EQ(a.test_rows, b.test_rows);
-    EXPECT_EQ(a.next_row, b.next_row);
-}
 
 // ---- which row is which sample
 

@@ -1,6 +1,6 @@
 // test_file.cpp - files that are complete or absent, whatever goes wrong.
-#include "engine/error.h"
 #include "engine/file.h"
+#include "expect_error.h"
 #include <cmath>
 #include <csignal>
 #include <cstring>
@@ -17,6 +17,8 @@
 
 namespace dynkin {
 namespace {
+
+using cases::expect_error;
 
 namespace fs = std::filesystem;
 
@@ -39,19 +41,6 @@ class FileTest : public testing::Test {
     }
     fs::path folder;
 };
-
-template <class F> void expect_error(ErrorKind kind, std::vector<std::string> parts, F action) {
-    try {
-        action();
-        ADD_FAILURE() << "no error";
-    } catch (const Error& error) {
-        const std::string what = error.what();
-        EXPECT_EQ(static_cast<int>(error.kind()), static_cast<int>(kind)) << what;
-        EXPECT_EQ(what.find('\n'), std::string::npos) << what;
-        for (const std::string& part : parts)
-            EXPECT_NE(what.find(part), std::string::npos) << "expected '" << part << "' in: " << what;
-    }
-}
 
 TEST_F(FileTest, NameAppearsOnCommitOnly) {
     put("x", "old");

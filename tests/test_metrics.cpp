@@ -1,10 +1,9 @@
 // test_metrics.cpp - figures against a reference: by hand, against naive integrals, and their invariances.
 #include "backend.h"
-#include "engine/error.h"
 #include "engine/metrics.h"
+#include "expect_error.h"
 #include <algorithm>
 #include <cmath>
-#include <functional>
 #include <gtest/gtest.h>
 #include <limits>
 #include <numeric>
@@ -46,16 +45,6 @@ std::vector<double> values_of(const Figures& f) {
 void expect_close(const Figures& a, const Figures& b, double tolerance) {
     const std::vector<double> x = values_of(a), y = values_of(b);
     for (std::size_t k = 0; k < x.size(); ++k) EXPECT_NEAR(x[k], y[k], tolerance) << "figure " << k;
-}
-
-ErrorKind kind_of(const std::function<void()>& call) {
-    try {
-        call();
-    } catch (const Error& error) {
-        return error.kind();
-    }
-    ADD_FAILURE() << "no error";
-    return ErrorKind::io;
 }
 
 // ---- naive oracles: weights always given, one coordinate
@@ -299,24 +288,25 @@ TEST(Metrics, WrongInput) {
                         few = normal_rows(19, 2, 27);
     const Target target = standard_gaussian(3);
     std::vector<double> weight(30, 1.0);
-    const auto kind = [&](const Array<double>& x, const Array<double>& y, const Target* t = nullptr) {
-        return kind_of([&] { compare(context, x, weight, y, t, 0); });
+    const auto expect = [&](ErrorKind kind, const Array<double>& x, const Array<double>& y,
+                            const Target* t = nullptr) {
+        cases::expect_error(kind, [&] { compare(context, x, weight, y, t, 0); });
     };
-    EXPECT_EQ(kind(good, other), ErrorKind::usage);
-    EXPECT_EQ(kind(good, good, &target), ErrorKind::usage);
-    EXPECT_EQ(kind(good, few), ErrorKind::usage);
-    EXPECT_EQ(kind(few, good), ErrorKind::usage); // and 30 weights for 19 rows
+    expect(ErrorKind::usage, good, other);
+    expect(ErrorKind::usage, good, good, &target);
+    expect(ErrorKind::usage, good, few);
+    expect(ErrorKind::usage, few, good); // and 30 weights for 19 rows
     for (const double bad : {-1.0, not_a_number, std::numeric_limits<double>::infinity()}) {
         weight[3] = bad;
-        EXPECT_EQ(kind(good, good), ErrorKind::usage);
+        expect(ErrorKind::usage, good, good);
     }
     std::fill(weight.begin(), weight.end(), 0.0);
-    EXPECT_EQ(kind(good, good), ErrorKind::usage);
+    expect(ErrorKind::usage, good, good);
     std::fill(weight.begin(), weight.end(), 1.0);
     Array<double> broken = good;
     broken(5, 1) = not_a_number;
-    EXPECT_EQ(kind(broken, good), ErrorKind::input);
-    EXPECT_EQ(kind(good, broken), ErrorKind::input);
+    expect(ErrorKind::input, broken, good);
+    expect(ErrorKind::input, good, broken);
 }
 
 } // namespace

@@ -7,6 +7,7 @@ namespace dynkin {
 namespace {
 
 using cases::Basis;
+using cases::expect_same;
 using cases::make;
 using cases::moment_layouts;
 using cases::MomentLayout;
@@ -77,14 +78,6 @@ MomentSums run(const Basis& basis, const Array<double>& z, int threads, size_t b
     accumulate_moments(cases::context(threads), basis.plan, basis.reference, Basis::source(z),
                        {single, batch, after}, sums);
     return sums;
-}
-
-void expect_same(const MomentSums& a, const MomentSums& b) {
-    EXPECT_TRUE(cases::same_bytes(a.train, b.train));
-    EXPECT_TRUE(cases::same_bytes(a.test, b.test));
-    EXPECT_EQ(a.train_rows, b.train_rows);
-    EXPECT_EQ(a.test_rows, b.test_rows);
-    EXPECT_EQ(a.next_row, b.next_row);
 }
 
 class Division : public testing::TestWithParam<MomentLayout> {};

@@ -1,6 +1,6 @@
 // test_npy.cpp - files built byte by byte here, so that reader and writer are not each other's only witness.
-#include "engine/error.h"
 #include "engine/npy.h"
+#include "expect_error.h"
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -16,6 +16,8 @@
 
 namespace dynkin {
 namespace {
+
+using cases::expect_error;
 
 class NpyTest : public testing::Test {
   protected:
@@ -33,19 +35,6 @@ class NpyTest : public testing::Test {
     }
     std::filesystem::path folder;
 };
-
-template <class F> void expect_error(ErrorKind kind, std::vector<std::string> parts, F action) {
-    try {
-        action();
-        ADD_FAILURE() << "no error";
-    } catch (const Error& error) {
-        const std::string what = error.what();
-        EXPECT_EQ(static_cast<int>(error.kind()), static_cast<int>(kind)) << what;
-        EXPECT_EQ(what.find('\n'), std::string::npos) << what;
-        for (const std::string& part : parts)
-            EXPECT_NE(what.find(part), std::string::npos) << "expected '" << part << "' in: " << what;
-    }
-}
 
 std::string little(std::uint64_t value, int bytes) {
     std::string text;

@@ -1,7 +1,7 @@
 // test_tensor_file.cpp - containers built byte by byte here, and every way in which one can lie.
-#include "engine/error.h"
 #include "engine/file.h"
 #include "engine/tensor_file.h"
+#include "expect_error.h"
 #include <cmath>
 #include <cstring>
 #include <fmt/format.h>
@@ -13,6 +13,8 @@
 
 namespace dynkin {
 namespace {
+
+using cases::expect_error;
 
 class TensorFileTest : public testing::Test {
   protected:
@@ -30,20 +32,6 @@ class TensorFileTest : public testing::Test {
     }
     std::filesystem::path folder;
 };
-
-template <class F> void expect_error(ErrorKind kind, std::vector<std::string> parts, F action) {
-    try {
-        action();
-        ADD_FAILURE() << "no error";
-    } catch (const Error& error) {
-        const std::string what = error.what();
-        EXPECT_EQ(static_cast<int>(error.kind()), static_cast<int>(kind)) << what;
-        EXPECT_EQ(what.find('\n'), std::string::npos) << what;
-        EXPECT_LT(what.size(), 400u) << what;
-        for (const std::string& part : parts)
-            EXPECT_NE(what.find(part), std::string::npos) << "expected '" << part << "' in: " << what;
-    }
-}
 
 std::string little(std::uint64_t value) {
     std::string text;

@@ -1,12 +1,11 @@
 // test_weigh.cpp - importance weights, log Z, tail index, weighted means and resampling: by hand, against
 // exact laws and naive sums, and limits.
 #include "backend.h"
-#include "engine/error.h"
 #include "engine/weigh.h"
+#include "expect_error.h"
 #include "kernels/philox.h"
 #include <algorithm>
 #include <cmath>
-#include <functional>
 #include <gtest/gtest.h>
 #include <limits>
 #include <numbers>
@@ -20,16 +19,6 @@ constexpr double infinity = std::numeric_limits<double>::infinity();
 constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
 constexpr double rounding = 1e-13; // a few hundred roundings of numbers of order 1
 constexpr double z_bound = 4.5;    // two-sided probability 7e-6 for a normal error
-
-ErrorKind kind_of(const std::function<void()>& call) {
-    try {
-        call();
-    } catch (const Error& error) {
-        return error.kind();
-    }
-    ADD_FAILURE() << "no error";
-    return ErrorKind::io;
-}
 
 TEST(ImportanceWeights, ThreeSamplesByHand) {
     const std::vector<double> log_weight = {0, std::log(3.0), -infinity};
@@ -84,9 +73,9 @@ TEST(ImportanceWeights, ALargeShiftMovesOnlyLogZ) {
 }
 
 TEST(ImportanceWeights, NothingToWeigh) {
-    EXPECT_EQ(kind_of([] { importance_weights(cases::context(), {}); }), ErrorKind::usage);
-    EXPECT_EQ(kind_of([] { importance_weights(cases::context(), std::vector<double>(40, -infinity)); }),
-              ErrorKind::numerical);
+    cases::expect_error(ErrorKind::usage, [] { importance_weights(cases::context(), {}); });
+    cases::expect_error(ErrorKind::numerical,
+                        [] { importance_weights(cases::context(), std::vector<double>(40, -infinity)); });
 }
 
 /// q = N(0, s^2) for U = x^2/2.
@@ -192,8 +181,8 @@ TEST(WeightedMeans, ByHandAndScaleFree) {
 TEST(WeightedMeans, WrongWeights) {
     const std::vector<double> two = {1, 2};
     for (const auto& weight : {std::vector<double>{1}, {0, 0}, {1, -1}, {1, not_a_number}, {1, infinity}})
-        EXPECT_EQ(kind_of([&] { weighted_mean(cases::context(), weight, two); }), ErrorKind::usage);
-    EXPECT_EQ(kind_of([] { weighted_mean(cases::context(), {}, {}); }), ErrorKind::usage);
+        cases::expect_error(ErrorKind::usage, [&] { weighted_mean(cases::context(), weight, two); });
+    cases::expect_error(ErrorKind::usage, [] { weighted_mean(cases::context(), {}, {}); });
 }
 
 // ---- resampling
@@ -276,10 +265,10 @@ TEST(Resampling, WeightsOfAnyScaleAndManyCopies) {
 TEST(Resampling, WrongCountsAndWeights) {
     const std::vector<double> good = {1, 2};
     for (const std::uint64_t count : {std::uint64_t{0}, (std::uint64_t{1} << 53) + 1})
-        EXPECT_EQ(kind_of([&] { resample(good, count, 0); }), ErrorKind::usage);
+        cases::expect_error(ErrorKind::usage, [&] { resample(good, count, 0); });
     for (const auto& weight :
          {std::vector<double>{}, {0, 0}, {1, -1}, {1, not_a_number}, {1, infinity}, {1e308, 1e308}})
-        EXPECT_EQ(kind_of([&] { resample(weight, 1, 0); }), ErrorKind::usage);
+        cases::expect_error(ErrorKind::usage, [&] { resample(weight, 1, 0); });
 }
 
 // ---- second moments
@@ -313,14 +302,14 @@ TEST(WeightedSecondMoments, AreMeansOfProducts) {
 }
 
 TEST(WeightedSecondMoments, WrongUse) {
-    EXPECT_EQ(kind_of([] { SecondMoments(cases::context(), 0); }), ErrorKind::usage);
-    EXPECT_EQ(kind_of([] { SecondMoments(cases::context(), std::size_t{1} << 24); }), ErrorKind::usage);
+    cases::expect_error(ErrorKind::usage, [] { SecondMoments(cases::context(), 0); });
+    cases::expect_error(ErrorKind::usage, [] { SecondMoments(cases::context(), std::size_t{1} << 24); });
     const double nothing = 0, x = 1;
     SecondMoments moments(cases::context(), 1);
     moments.add(1, &nothing, &x);
-    EXPECT_EQ(kind_of([&] { moments.mean(); }), ErrorKind::usage);
+    cases::expect_error(ErrorKind::usage, [&] { moments.mean(); });
     moments.add(1, &x, &x);
-    EXPECT_EQ(kind_of([&] { moments.standard_error(); }), ErrorKind::usage);
+    cases::expect_error(ErrorKind::usage, [&] { moments.standard_error(); });
 }
 
 } // namespace
