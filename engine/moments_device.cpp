@@ -14,7 +14,6 @@ namespace dynkin {
 
 using kernels::kMomentTile;
 using kernels::MomentGroup;
-using kernels::MomentPairs;
 using std::size_t;
 
 namespace {
@@ -38,13 +37,6 @@ struct Items {
 
 size_t pieces(size_t count, size_t size) { return (count + size - 1) / size; }
 
-/// Products of the functions of two axes; of rows and columns only the pairs that the group has.
-size_t product_count(const MomentGroup& group, const Axis& a, const Axis& b) {
-    const size_t m = a.functions->size(), n = b.functions->size();
-    if (a.functions != &group.rows || b.functions != &group.cols) return m * n;
-    return group.cyclic() ? group.lines() * n : group.pairs == MomentPairs::lower ? m * (m + 1) / 2 : m * n;
-}
-
 /// Appends one group: which of its three lists are the factors, and how wide blocks are, is what needs the
 /// fewest blocks.
 void add_group(const MomentGroup& group, Items& items) {
@@ -56,7 +48,9 @@ void add_group(const MomentGroup& group, Items& items) {
     for (const auto& axis : order) {
         if (group.cyclic() && axis[0] != 0) continue; // rows and columns go together
         for (const size_t width : {size_t{32}, size_t{16}}) {
-            const size_t count = product_count(group, axes[axis[1]], axes[axis[2]]);
+            const size_t count = axis[0] == 0
+                                     ? group.pair_count()
+                                     : axes[axis[1]].functions->size() * axes[axis[2]].functions->size();
             const size_t blocks =
                 pieces(axes[axis[0]].functions->size(), width) * pieces(count, cuda::block_sums / width);
             if (blocks < least) least = blocks, columns = width, best = axis;
@@ -64,13 +58,16 @@ void add_group(const MomentGroup& group, Items& items) {
     }
     const Axis &factor = axes[best[0]], &a = axes[best[1]], &b = axes[best[2]];
     const size_t first_product = items.products.size(), first_factor = items.factors.size();
-    const bool pairs = best[0] == 0, lower = pairs && group.pairs == MomentPairs::lower;
-    const size_t lines = pairs ? group.lines() : a.functions->size(), of = a.functions->size();
-    for (size_t m = 0; m < lines; ++m)
-        for (size_t n = 0; n < (lower ? m + 1 : b.functions->size()); ++n) {
-            items.products.push_back({(*a.functions)[group.cyclic() ? (n + m) % of : m], (*b.functions)[n]});
-            items.product_place.push_back(group.offset + m * a.stride + n * b.stride);
-        }
+    const auto add = [&](int one, int other, size_t place) {
+        items.products.push_back({one, other});
+        items.product_place.push_back(group.offset + place);
+    };
+    if (best[0] == 0)
+        group.each_pair(add);
+    else
+        for (size_t m = 0; m < a.functions->size(); ++m)
+            for (size_t n = 0; n < b.functions->size(); ++n)
+                add((*a.functions)[m], (*b.functions)[n], m * a.stride + n * b.stride);
     for (size_t k = 0; k < factor.functions->size(); ++k) {
         items.factors.push_back((*factor.functions)[k]);
         items.factor_place.push_back(k * factor.stride);

@@ -37,6 +37,15 @@ struct MomentGroup {
         const std::size_t n = rows.size(), after = (a + n - b) % n; // a comes so long after b
         return 2 * after <= n ? after * ld + b : (n - after) * ld + a;
     }
+    /// f(row, column, place behind a weight's start) for each sum that the group has of a weight.
+    template <class F> void each_pair(const F& f) const {
+        for (std::size_t m = 0; m < lines(); ++m)
+            for (std::size_t n = 0; n < (pairs == MomentPairs::lower ? m + 1 : cols.size()); ++n)
+                f(rows[cyclic() ? (n + m) % rows.size() : m], cols[n], m * ld + n);
+    }
+    std::size_t pair_count() const {
+        return pairs == MomentPairs::lower ? rows.size() * (rows.size() + 1) / 2 : lines() * cols.size();
+    }
 };
 
 /// Columns are packed in panels of a vector's width, so many at a time: they stay in the second-level cache.
