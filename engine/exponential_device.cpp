@@ -14,7 +14,7 @@ DeviceExponential::DeviceExponential(DeviceState& device, size_t size)
       matrices_(device, exponential_matrices * size * size, "a matrix exponential") {}
 
 void DeviceExponential::product(int a, int b, int to) {
-    cuda::product(device_, false, size_, size_, size_, at(a), at(b), 0.0, at(to));
+    cuda::product(device_, false, size_, size_, size_, at(a), at(b), at(to));
 }
 
 void DeviceExponential::sum(double diagonal, MatrixTerms terms, int to) {

@@ -4,6 +4,7 @@
 #include "error.h"
 #include "parallel.h"
 #include "prior_device.h"
+#include "prior_flat.h"
 #include "prior_table.h"
 #include "solve.h"
 #include <algorithm>
@@ -53,11 +54,6 @@ size_t chunk_rows(size_t count) { return std::clamp<size_t>(count / 8, 64, 256);
 
 } // namespace
 
-std::vector<double> flat_weights(const FlatPrior& law, const NoiseLevel& level) {
-    const double t = 0.5 * std::log1p(level.sigma / law.scale * (level.sigma / law.scale));
-    return spline_weights(law.grid, std::min(t, law.grid.t_end));
-}
-
 kernels::HermiteTables hermite_tables(int degree) {
     kernels::HermiteTables t;
     t.degree = degree;
@@ -92,8 +88,9 @@ template <class T> struct PriorScore<T>::State {
     std::optional<PaddedMarginals> product;
     mutable std::once_flag tabulated; ///< at the first batch of float32 with a sigma a row
     mutable std::unique_ptr<const PriorTable> table;
-    Array<T> vectors;                       ///< gaussian
-    Array<T> pairs;                         ///< flat: of each node d x d, symmetric; nodes d x d
+    Array<T> vectors; ///< gaussian
+    std::optional<FlatNodes> flat;
+    Array<T> matrices;                      ///< flat: of the pairs, one after the other
     std::shared_ptr<DevicePrior<T>> device; ///< null: scores on the CPU (builds without CUDA have no deleter)
 
     State(const Context& where, const Prior& of)
@@ -115,13 +112,8 @@ template <class T> struct PriorScore<T>::State {
                        [](double v) { return static_cast<T>(v); });
     }
     void prepare(const FlatPrior& law) {
-        pairs = Array<T>(law.pair.rows() * d, d);
-        for (size_t m = 0; m < law.pair.rows(); ++m) {
-            const double* from = law.pair.row(m);
-            for (size_t i = 0; i < d; ++i)
-                for (size_t j = i + 1; j < d; ++j)
-                    pairs(m * d + i, j) = pairs(m * d + j, i) = static_cast<T>(*from++);
-        }
+        flat.emplace(law);
+        matrices = flat->matrices<T>();
     }
 
     kernels::MarginalView marginals() const { return product->view(); }
@@ -144,8 +136,12 @@ template <class T> struct PriorScore<T>::State {
                size_t out_stride) const;
     void score(const FlatPrior& law, const NoisyRows<T>& in, const NoiseLevels& levels, T* out,
                size_t out_stride) const;
-    void flat_curves(const FlatPrior& law, const NoiseLevel& level, const std::vector<double>& weights,
-                     T* curves) const;
+    void score_flat_each(const FlatPrior& law, const NoisyRows<T>& in, const NoiseLevels& levels, T* out,
+                         size_t out_stride) const;
+    void flat_curves(const NoiseLevel& level, const kernels::FlatPlace& place, T* curves) const {
+        kernels.flat(tables, flat->view(), place, flat->spread(level), level.sigma, level.alpha, curves);
+    }
+    void reduce(const FlatPrior& law, const NoiseLevel& level, const T* x, T* y) const;
 };
 
 template <class T> void PriorScore<T>::State::score(const ProductPrior&, const NoisyRows<T>& in,
@@ -244,81 +240,74 @@ template <class T> void PriorScore<T>::State::score(const GaussianPrior& law, co
     });
 }
 
-/// The part of each coordinate alone, sum_k c_k phi_k'(y) - y, as a polynomial on the range of the noisy
-/// data.
-template <class T> void PriorScore<T>::State::flat_curves(const FlatPrior& law, const NoiseLevel& level,
-                                                          const std::vector<double>& weights,
-                                                          T* curves) const {
-    const size_t degree = static_cast<size_t>(tables.degree);
-    const double spread = 1 / std::hypot(law.scale, level.sigma);
+/// y = spread (x / alpha - mean), x / alpha cut to the range of the noisy data.
+template <class T>
+void PriorScore<T>::State::reduce(const FlatPrior& law, const NoiseLevel& level, const T* x, T* y) const {
+    const double spread = flat->spread(level);
     for (size_t j = 0; j < d; ++j) {
-        const auto coefficient = [&](int k) {
-            double sum = 0;
-            for (size_t m = 0; m < weights.size(); ++m)
-                if (weights[m] != 0) sum += weights[m] * law.single(m, j * degree + static_cast<size_t>(k));
-            return sum;
-        };
-        kernels::flat_curve(tables, law.mean[j], law.lower[j], law.upper[j],
-                            law.varies[j] ? spread : 1 / level.sigma, level.sigma, level.alpha, coefficient,
-                            padded, curves + j);
+        const double value = static_cast<double>(x[j]) / level.alpha, low = law.lower[j] - 3 * level.sigma,
+                     high = law.upper[j] + 3 * level.sigma;
+        y[j] = static_cast<T>(spread * ((value < low ? low : value > high ? high : value) - law.mean[j]));
     }
 }
 
 template <class T> void PriorScore<T>::State::score(const FlatPrior& law, const NoisyRows<T>& in,
                                                     const NoiseLevels& levels, T* out,
                                                     size_t out_stride) const {
-    const bool common = !levels.each;
-    const auto weights_of = [&](const NoiseLevel& level) { return flat_weights(law, level); };
-    const size_t chunk = chunk_rows(in.count), jobs = (in.count + chunk - 1) / chunk, nodes = law.pair.rows(),
-                 threads = static_cast<size_t>(context.threads());
-    Array<T> curves(common ? 1 : threads, curve_numbers()), matrix(common ? d : 0, d);
-    std::vector<double> weights;
-    if (common) {
-        weights = weights_of(levels.of(0));
-        flat_curves(law, levels.of(0), weights, curves.data());
-        for (size_t m = 0; m < nodes; ++m)
-            for (size_t k = 0; k < d * d; ++k) matrix[k] += static_cast<T>(weights[m]) * pairs.row(m * d)[k];
-    }
-    Array<T> space(threads, 3 * chunk * d);
-    Array<double> chunk_weights(common ? 0 : threads, chunk * nodes);
+    if (levels.each) return score_flat_each(law, in, levels, out, out_stride);
+    const NoiseLevel& level = levels.of(0);
+    const kernels::FlatPlace place = flat->at(level);
+    const size_t chunk = chunk_rows(in.count), jobs = (in.count + chunk - 1) / chunk;
+    Array<T> curves(curve_numbers()), matrix(d, d);
+    flat_curves(level, place, curves.data());
+    mix(matrices, place, matrix.data());
+    const T factor = static_cast<T>(flat->spread(level) / level.alpha);
+    Array<T> space(static_cast<size_t>(context.threads()), 2 * chunk * d);
     parallel_for(context.threads(), jobs, [&](size_t job, size_t thread) {
         const size_t first = job * chunk, rows = std::min(chunk, in.count - first);
-        T *y = space.row(thread), *weighted = y + chunk * d, *product = weighted + chunk * d;
-        for (size_t n = 0; n < rows; ++n) {
-            const NoiseLevel& level = levels.of(first + n);
-            const double spread = 1 / std::hypot(law.scale, level.sigma);
-            for (size_t j = 0; j < d; ++j) {
-                const double x = static_cast<double>(in.x[(first + n) * in.stride + j]) / level.alpha,
-                             low = law.lower[j] - 3 * level.sigma, high = law.upper[j] + 3 * level.sigma;
-                y[n * d + j] = static_cast<T>(spread * ((x < low ? low : x > high ? high : x) - law.mean[j]));
-            }
-            if (common) continue;
-            const std::vector<double> w = weights_of(level);
-            std::copy(w.begin(), w.end(), chunk_weights.row(thread) + n * nodes);
+        T *y = space.row(thread), *product = y + chunk * d;
+        for (size_t n = 0; n < rows; ++n) reduce(law, level, in.x + (first + n) * in.stride, y + n * d);
+        gemm(false, rows, d, d, T(1), y, d, matrix.data(), d, T(0), product, d);
+        T* const to = out + first * out_stride;
+        evaluate(curves.data(), rows, in.x + first * in.stride, in.stride, to, out_stride);
+        for (size_t n = 0; n < rows; ++n)
+            for (size_t j = 0; j < d; ++j) to[n * out_stride + j] += factor * product[n * d + j];
+    });
+}
+
+/// Rows between the same time nodes are multiplied together, each with its weights times y, by the four
+/// matrices there, which stand one below the other.
+template <class T> void PriorScore<T>::State::score_flat_each(const FlatPrior& law, const NoisyRows<T>& in,
+                                                              const NoiseLevels& levels, T* out,
+                                                              size_t out_stride) const {
+    constexpr size_t together = 16; // rows of every product, the last ones 0: rounding may depend on it
+    const FlatOrder order(*flat, levels, in.count);
+    std::vector<size_t> begin;
+    for (size_t k = 0; k < in.count; k = order.end_of_run(k, std::min(k + together, in.count)))
+        begin.push_back(k);
+    begin.push_back(in.count);
+    const size_t threads = static_cast<size_t>(context.threads());
+    Array<T> curves(threads, curve_numbers()), space(threads, (together * 5 + 1) * d);
+    parallel_for(context.threads(), begin.size() - 1, [&](size_t block, size_t thread) {
+        const size_t *const rows = order.rows.data() + begin[block], count = begin[block + 1] - begin[block];
+        T *weighted = space.row(thread), *product = weighted + together * 4 * d, *y = product + together * d;
+        for (size_t r = 0; r < count; ++r) {
+            reduce(law, levels.of(rows[r]), in.x + rows[r] * in.stride, y);
+            const double* const weight = order.place[rows[r]].weight;
+            for (size_t q = 0; q < 4; ++q)
+                for (size_t j = 0; j < d; ++j)
+                    weighted[(r * 4 + q) * d + j] = static_cast<T>(weight[q]) * y[j];
         }
-        if (common)
-            gemm(false, rows, d, d, T(1), y, d, matrix.data(), d, T(0), product, d);
-        else
-            for (size_t m = 0; m < nodes; ++m) {
-                for (size_t n = 0; n < rows; ++n) {
-                    const T w = static_cast<T>(chunk_weights(thread, n * nodes + m));
-                    for (size_t j = 0; j < d; ++j) weighted[n * d + j] = w * y[n * d + j];
-                }
-                gemm(false, rows, d, d, T(1), weighted, d, pairs.row(m * d), d, T(m > 0), product, d);
-            }
-        if (common)
-            evaluate(curves.data(), rows, in.x + first * in.stride, in.stride, out + first * out_stride,
-                     out_stride);
-        for (size_t n = 0; n < rows; ++n) {
-            const NoiseLevel& level = levels.of(first + n);
-            T* const to = out + (first + n) * out_stride;
-            if (!common) {
-                const double* const w = chunk_weights.row(thread) + n * nodes;
-                flat_curves(law, level, {w, w + nodes}, curves.row(thread));
-                evaluate(curves.row(thread), 1, in.x + (first + n) * in.stride, in.stride, to, out_stride);
-            }
-            const T factor = static_cast<T>(1 / (level.alpha * std::hypot(law.scale, level.sigma)));
-            for (size_t j = 0; j < d; ++j) to[j] += factor * product[n * d + j];
+        std::fill(weighted + count * 4 * d, weighted + together * 4 * d, T(0));
+        gemm(false, together, d, 4 * d, T(1), weighted, 4 * d, matrices.row(order.place[rows[0]].first * d),
+             d, T(0), product, d);
+        for (size_t r = 0; r < count; ++r) {
+            const NoiseLevel& level = levels.of(rows[r]);
+            T* const to = out + rows[r] * out_stride;
+            flat_curves(level, order.place[rows[r]], curves.row(thread));
+            evaluate(curves.row(thread), 1, in.x + rows[r] * in.stride, in.stride, to, out_stride);
+            const T factor = static_cast<T>(flat->spread(level) / level.alpha);
+            for (size_t j = 0; j < d; ++j) to[j] += factor * product[r * d + j];
         }
     });
 }

@@ -3,6 +3,7 @@
 #include "../kernels/cuda_libraries.h"
 #include "../kernels/device_times.h"
 #include "../kernels/prior_cuda.h"
+#include "prior_flat.h"
 #include "prior_table_device.h"
 #include <algorithm>
 #include <cmath>
@@ -39,10 +40,11 @@ template <class T> struct DevicePrior<T>::State {
     std::mutex one_at_a_time;
     DeviceArray<kernels::HermiteTables> tables;
     DeviceArray<double> middle, scale, moments; // product, padded
-    DeviceArray<double> mean, variances, lower, upper, single;
-    DeviceArray<T> vectors, pairs; ///< gaussian; flat: of each node d x d
-    DeviceArray<unsigned char> varies;
-    std::vector<T> pairs_here;
+    DeviceArray<double> mean, variances;        // gaussian
+    DeviceArray<double> columns, single;        // flat
+    DeviceArray<T> vectors, matrices;           ///< gaussian; flat: of the pairs, one after the other
+    std::optional<FlatNodes> nodes;             ///< flat
+    Array<T> matrices_here;
     std::optional<DevicePriorTable> table; ///< product, float32: at the first batch with a sigma a row
 
     State(const Context& where, const Prior& of)
@@ -56,25 +58,23 @@ template <class T> struct DevicePrior<T>::State {
     void prepare(const GaussianPrior& law);
     void prepare(const FlatPrior& law);
     cuda::MarginalView marginals() const { return {padded, middle.data(), scale.data(), moments.data()}; }
-    cuda::FlatView flat(const FlatPrior& law) const {
-        return {d,
-                law.pair.rows(),
-                padded,
-                mean.data(),
-                lower.data(),
-                upper.data(),
-                varies.data(),
-                single.data()};
+    cuda::FlatView flat() const {
+        const double* const mean = columns.data();
+        return {d, padded, mean, mean + padded, mean + 2 * padded, mean + 3 * padded, single.data()};
     }
     size_t curve_numbers() const { return static_cast<size_t>(degree + 3) * padded; }
-    /// Levels and weights of rows [first, first + count), or of all.
+    /// Levels of rows, or of all; of a flat prior the places as well.
     struct Noise {
-        DeviceArray<double> numbers, weights;
+        DeviceArray<double> numbers;
         cuda::NoiseView view;
+        std::vector<cuda::FlatPlace> places_here;
+        DeviceArray<cuda::FlatPlace> places;
         size_t levels;
         bool common;
     };
-    Noise noise_of(const NoiseLevels& levels, size_t first, size_t count) const;
+    /// Of rows [first, first + count), in this order if there is one.
+    Noise noise_of(const NoiseLevels& levels, const std::vector<size_t>& order, size_t first,
+                   size_t count) const;
     /// Numbers that a row takes.
     size_t row_numbers(bool common) const;
     struct Chunk {
@@ -84,11 +84,11 @@ template <class T> struct DevicePrior<T>::State {
     Chunk make_chunk(bool common, size_t count);
     void make_table(const ProductPrior& law);
     void score_each(const NoiseLevels& levels, size_t first, size_t rows, Chunk& c);
-    void mix(const FlatPrior& law, const NoiseLevel& level, DeviceArray<T>& matrix) const;
+    void mix(const NoiseLevel& level);
     void score(const ProductPrior& law, const Noise& noise, size_t rows, Chunk& c);
     void score(const GaussianPrior& law, const Noise& noise, size_t rows, Chunk& c);
     void score(const FlatPrior& law, const Noise& noise, size_t rows, Chunk& c);
-    DeviceArray<T> matrix; ///< flat, one level: the mixture of the nodes' pairs
+    DeviceArray<T> matrix; ///< flat, one level: of the pairs there
 };
 
 template <class T> void DevicePrior<T>::State::prepare(const ProductPrior& law) {
@@ -106,35 +106,28 @@ template <class T> void DevicePrior<T>::State::prepare(const GaussianPrior& law)
 }
 
 template <class T> void DevicePrior<T>::State::prepare(const FlatPrior& law) {
-    mean = on_device(device, law.mean, "a prior"), lower = on_device(device, law.lower, "a prior");
-    upper = on_device(device, law.upper, "a prior");
-    varies = on_device(device, std::vector<unsigned char>(law.varies.begin(), law.varies.end()), "a prior");
-    single = to_device(device, law.single.span(), "a prior");
-    pairs_here.resize(law.pair.rows() * d * d);
-    for (size_t m = 0; m < law.pair.rows(); ++m) {
-        const double* from = law.pair.row(m);
-        T* const to = pairs_here.data() + m * d * d;
-        for (size_t i = 0; i < d; ++i)
-            for (size_t j = i + 1; j < d; ++j) to[i * d + j] = to[j * d + i] = static_cast<T>(*from++);
-    }
+    nodes.emplace(law);
+    columns = to_device(device, nodes->columns().span(), "a prior");
+    single = to_device(device, nodes->single().span(), "a prior");
+    matrices_here = nodes->template matrices<T>();
 }
 
-template <class T> typename DevicePrior<T>::State::Noise
-DevicePrior<T>::State::noise_of(const NoiseLevels& levels, size_t first, size_t count) const {
-    const auto* law = std::get_if<FlatPrior>(&prior.law);
+template <class T>
+typename DevicePrior<T>::State::Noise DevicePrior<T>::State::noise_of(const NoiseLevels& levels,
+                                                                      const std::vector<size_t>& order,
+                                                                      size_t first, size_t count) const {
     Noise noise;
     noise.common = !levels.each, noise.levels = levels.each ? count : 1;
-    std::vector<double> numbers(3 * noise.levels), weights;
+    std::vector<double> numbers(3 * noise.levels);
     for (size_t n = 0; n < noise.levels; ++n) {
-        const NoiseLevel& level = levels.of(first + n);
+        const NoiseLevel& level = levels.of(order.empty() ? first + n : order[first + n]);
         numbers[n] = level.sigma, numbers[noise.levels + n] = level.alpha;
-        if (!law) continue;
-        numbers[2 * noise.levels + n] = 1 / std::hypot(law->scale, level.sigma);
-        const std::vector<double> own = flat_weights(*law, level);
-        weights.insert(weights.end(), own.begin(), own.end());
+        if (!nodes) continue;
+        numbers[2 * noise.levels + n] = nodes->spread(level);
+        noise.places_here.push_back(nodes->at(level));
     }
     noise.numbers = on_device(device, numbers, "noise levels");
-    noise.weights = on_device(device, weights, "noise levels");
+    noise.places = on_device(device, noise.places_here, "noise levels");
     const double* const data = noise.numbers.data();
     noise.view = {data, data + noise.levels, data + 2 * noise.levels, levels.each ? size_t{1} : size_t{0}};
     return noise;
@@ -144,7 +137,7 @@ template <class T> size_t DevicePrior<T>::State::row_numbers(bool common) const 
     const size_t curve = common ? 0 : curve_numbers();
     if (std::holds_alternative<ProductPrior>(prior.law)) return 2 * d;
     if (std::holds_alternative<GaussianPrior>(prior.law)) return 3 * d;
-    return 4 * d + curve + (common ? 0 : 16); // and levels and weights, about
+    return (common ? 3 : 7) * d + curve + 16; // and levels and places, about
 }
 
 /// Chunks by the problem alone, unless the memory holds less.
@@ -199,7 +192,7 @@ void DevicePrior<T>::State::score_each(const NoiseLevels& levels, size_t first, 
     }
     const bool all = !std::is_same_v<T, float>;
     if (!all && others.empty()) return;
-    const Noise noise = noise_of(levels, first, rows);
+    const Noise noise = noise_of(levels, {}, first, rows);
     const DeviceArray<size_t> numbers = on_device(device, others, "rows of a prior");
     timed(device, "prior.equations", [&] {
         cuda::prior_row_scores(stream, tables.data(), marginals(), prior.options.ridge, noise.view,
@@ -212,44 +205,40 @@ template <class T>
 void DevicePrior<T>::State::score(const GaussianPrior&, const Noise& noise, size_t rows, Chunk& c) {
     timed(device, "prior.products", [&] {
         cuda::centre(stream, d, rows, c.x.data(), mean.data(), noise.view, c.y.data());
-        cuda::product(device, false, rows, d, d, c.y.data(), vectors.data(), T(0), c.z.data());
+        cuda::product(device, false, rows, d, d, c.y.data(), vectors.data(), c.z.data());
         cuda::shrink(stream, d, rows, variances.data(), noise.view, c.z.data());
-        cuda::product(device, true, rows, d, d, c.z.data(), vectors.data(), T(0), c.y.data());
+        cuda::product(device, true, rows, d, d, c.z.data(), vectors.data(), c.y.data());
     });
 }
 
-/// The nodes' pairs at one noise level.
-template <class T>
-void DevicePrior<T>::State::mix(const FlatPrior& law, const NoiseLevel& level, DeviceArray<T>& to) const {
-    const std::vector<double> weights = flat_weights(law, level);
-    std::vector<T> mixed(d * d);
-    for (size_t m = 0; m < weights.size(); ++m)
-        if (weights[m] != 0)
-            for (size_t k = 0; k < d * d; ++k)
-                mixed[k] += static_cast<T>(weights[m]) * pairs_here[m * d * d + k];
-    if (to.size() == 0) to = {device, d * d, "the pairs of a prior"};
-    to.upload(stream, mixed);
+/// The pairs at one noise level.
+template <class T> void DevicePrior<T>::State::mix(const NoiseLevel& level) {
+    Array<T> mixed(d, d);
+    dynkin::mix(matrices_here, nodes->at(level), mixed.data());
+    if (matrix.size() == 0) matrix = {device, d * d, "the pairs of a prior"};
+    matrix.upload(stream, mixed.span());
     cuda::synchronize(stream);
 }
 
+/// Rows with a level each are in the order of their places: one product for those between the same nodes.
 template <class T>
-void DevicePrior<T>::State::score(const FlatPrior& law, const Noise& noise, size_t rows, Chunk& c) {
-    const cuda::FlatView view = flat(law);
+void DevicePrior<T>::State::score(const FlatPrior&, const Noise& noise, size_t rows, Chunk& c) {
     timed(device, "prior.curves", [&] {
-        cuda::flat_curves(stream, tables.data(), degree, view, noise.view, noise.weights.data(), noise.levels,
-                          c.curves.data());
+        cuda::flat_curves(stream, tables.data(), degree, flat(), noise.view, noise.places.data(),
+                          noise.levels, c.curves.data());
     });
     DeviceArray<T> weighted;
-    if (!noise.common) weighted = {device, rows * d, "rows of a prior"};
+    if (!noise.common) weighted = {device, rows * 4 * d, "rows of a prior"};
     timed(device, "prior.products", [&] {
-        cuda::reduce(stream, view, rows, c.x.data(), noise.view, c.y.data());
+        cuda::reduce(stream, flat(), rows, c.x.data(), noise.view, c.y.data());
         if (noise.common)
-            return cuda::product(device, false, rows, d, d, c.y.data(), matrix.data(), T(0), c.z.data());
-        for (size_t m = 0; m < view.nodes; ++m) {
-            cuda::weigh_rows(stream, d, rows, noise.weights.data() + m, view.nodes, c.y.data(),
-                             weighted.data());
-            cuda::product(device, false, rows, d, d, weighted.data(), pairs.data() + m * d * d, T(m > 0),
-                          c.z.data());
+            return cuda::product(device, false, rows, d, d, c.y.data(), matrix.data(), c.z.data());
+        cuda::weigh_rows(stream, d, rows, noise.places.data(), c.y.data(), weighted.data());
+        for (size_t n = 0, last = 0; n < rows; n = last) {
+            const size_t first = noise.places_here[n].first;
+            while (last < rows && noise.places_here[last].first == first) ++last;
+            cuda::product(device, false, last - n, d, 4 * d, weighted.data() + n * 4 * d,
+                          matrices.data() + first * d * d, c.z.data() + n * d);
         }
     });
     timed(device, "prior.scores", [&] {
@@ -269,26 +258,29 @@ template <class T> void DevicePrior<T>::score(const NoisyRows<T>& in, const Nois
     const bool common = !levels.each;
     const auto* const product = common ? nullptr : std::get_if<ProductPrior>(&s.prior.law);
     if (product) s.make_table(*product);
-    if (const auto* flat = std::get_if<FlatPrior>(&s.prior.law)) {
-        if (common)
-            s.mix(*flat, levels.of(0), s.matrix);
-        else if (s.pairs.size() == 0)
-            s.pairs = on_device(s.device, s.pairs_here, "the pairs of a prior");
+    std::vector<size_t> order; // of the rows; empty: as they are
+    if (s.nodes && common) s.mix(levels.of(0));
+    if (s.nodes && !common) {
+        order = FlatOrder(*s.nodes, levels, in.count).rows;
+        if (s.matrices.size() == 0)
+            s.matrices = to_device(s.device, std::as_const(s.matrices_here).span(), "the pairs of a prior");
     }
     typename State::Chunk c = s.make_chunk(common, in.count);
-    std::vector<T> packed(in.stride == s.d && out_stride == s.d ? 0 : c.rows * s.d);
+    std::vector<T> packed(order.empty() && in.stride == s.d && out_stride == s.d ? 0 : c.rows * s.d);
     for (size_t first = 0; first < in.count; first += c.rows) {
         const size_t used = std::min(c.rows, in.count - first);
+        const auto row = [&](size_t n) { return order.empty() ? first + n : order[first + n]; };
         const T* x = in.x + first * in.stride;
         if (!packed.empty()) {
-            for (size_t n = 0; n < used; ++n) std::copy_n(x + n * in.stride, s.d, packed.data() + n * s.d);
+            for (size_t n = 0; n < used; ++n)
+                std::copy_n(in.x + row(n) * in.stride, s.d, packed.data() + n * s.d);
             x = packed.data();
         }
         c.x.upload(s.stream, {x, used * s.d});
         if (product)
             s.score_each(levels, first, used, c);
         else {
-            const typename State::Noise noise = s.noise_of(levels, first, used);
+            const typename State::Noise noise = s.noise_of(levels, order, first, used);
             std::visit([&](const auto& law) { s.score(law, noise, used, c); }, s.prior.law);
         }
         T* const to = packed.empty() ? out + first * out_stride : packed.data();
@@ -296,7 +288,7 @@ template <class T> void DevicePrior<T>::score(const NoisyRows<T>& in, const Nois
         cuda::synchronize(s.stream);
         if (!packed.empty())
             for (size_t n = 0; n < used; ++n)
-                std::copy_n(packed.data() + n * s.d, s.d, out + (first + n) * out_stride);
+                std::copy_n(packed.data() + n * s.d, s.d, out + row(n) * out_stride);
     }
 }
 

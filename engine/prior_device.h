@@ -22,9 +22,6 @@ struct NoiseLevels {
     const NoiseLevel& of(std::size_t row) const { return levels[each ? row : 0]; }
 };
 
-/// Weights of the nodes' coefficients at a noise level.
-std::vector<double> flat_weights(const FlatPrior& law, const NoiseLevel& level);
-
 /// A prior in the device's memory; calls from several threads wait for one another. Results agree with the
 /// CPU's but for rounding.
 template <class T> class DevicePrior {

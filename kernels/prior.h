@@ -166,28 +166,63 @@ template <class T> DYNKIN_HD T prior_score(int degree, const T* curve, std::size
     return sum - curve[2 * padded] * (w - v);
 }
 
-/// The curve of one coordinate of a flat prior at noise sigma: sum_k c_k phi_k'(y) - y, y = spread (x -
-/// mean), as a polynomial on [lower - 3 sigma, upper + 3 sigma]. c(k): coefficient of phi_(k + 1).
-template <class T, class Coefficients>
-DYNKIN_HD void flat_curve(const HermiteTables& t, double mean, double lower, double upper, double spread,
-                          double sigma, double alpha, const Coefficients& c, std::size_t padded, T* curve) {
+/// A flat prior: mean and range of each coordinate, whether it varies (1 or 0), and rows of coefficients of
+/// phi_1 .. phi_K at single[(row K + k) padded + j].
+struct FlatView {
+    std::size_t columns, padded;
+    const double *mean, *lower, *upper, *varies, *single;
+};
+/// Coefficients at a noise level: sum_q weight[q] of row first + q.
+struct FlatPlace {
+    std::size_t first = 0;
+    double weight[4] = {};
+};
+
+/// The same of a flat prior: sum_k c_k phi_k'(y) - y, y = spread (x / alpha - mean), as polynomials on
+/// [lower - 3 sigma, upper + 3 sigma].
+template <int W, class T> DYNKIN_HD void flat_curves(const HermiteTables& t, const FlatView& law,
+                                                     std::size_t first, const FlatPlace& place, double spread,
+                                                     double sigma, double alpha, T* out, std::size_t stride) {
     const int K = t.degree;
-    const double middle = 0.5 * lower + 0.5 * upper, reach = 0.5 * upper - 0.5 * lower + 3 * sigma;
-    const double center = spread * (middle - mean), half = spread * reach;
-    double p[kMaxPriorDegree];
-    for (int i = 0; i < K; ++i) p[i] = i == 1 ? -1 : 0;
+    constexpr std::size_t aligned = PriorSystems<W>::kAligned;
+    alignas(aligned) double center[W], half[W], power[W], c[W], p[kMaxPriorDegree][W];
+    DYNKIN_LANES
+    for (int j = 0; j < W; ++j) {
+        const std::size_t at = first + static_cast<std::size_t>(j);
+        const double lower = 0.5 * law.lower[at], upper = 0.5 * law.upper[at], middle = lower + upper,
+                     reach = upper - lower + 3 * sigma, scale = law.varies[at] != 0 ? spread : 1 / sigma;
+        center[j] = scale * (middle - law.mean[at]), half[j] = scale * reach, power[j] = scale / alpha;
+        out[j] = static_cast<T>(alpha * middle);
+        out[stride + static_cast<std::size_t>(j)] = static_cast<T>(1 / (alpha * reach));
+        out[2 * stride + static_cast<std::size_t>(j)] = static_cast<T>(power[j] * half[j]);
+    }
+    for (int i = 0; i < K; ++i) DYNKIN_LANES
+    for (int j = 0; j < W; ++j) p[i][j] = i == 1 ? -1 : 0;
     for (int n = 0; n < K; ++n) {
-        const double coefficient = c(n);
-        for (int i = 0; i <= n; ++i) p[i] += coefficient * t.slope[n][i];
+        const double* const single =
+            law.single +
+            (place.first * static_cast<std::size_t>(K) + static_cast<std::size_t>(n)) * law.padded + first;
+        const std::size_t row = static_cast<std::size_t>(K) * law.padded;
+        DYNKIN_LANES
+        for (int j = 0; j < W; ++j)
+            c[j] =
+                (place.weight[0] * single[j] + place.weight[1] * single[row + static_cast<std::size_t>(j)]) +
+                (place.weight[2] * single[2 * row + static_cast<std::size_t>(j)] +
+                 place.weight[3] * single[3 * row + static_cast<std::size_t>(j)]);
+        for (int i = n % 2; i <= n; i += 2) DYNKIN_LANES
+        for (int j = 0; j < W; ++j) p[i][j] += c[j] * t.slope[n][i];
     }
     for (int low = 0; low + 1 < K; ++low) // p(center + half v)
-        for (int i = K - 1; i-- > low;) p[i] += center * p[i + 1];
-    curve[0] = static_cast<T>(alpha * middle);
-    curve[padded] = static_cast<T>(1 / (alpha * reach));
-    curve[2 * padded] = static_cast<T>(spread * half / alpha);
-    double power = spread / alpha;
-    for (int i = 0; i < K; ++i, power *= half)
-        curve[static_cast<std::size_t>(3 + i) * padded] = static_cast<T>(p[i] * power);
+        for (int i = K - 1; i-- > low;) DYNKIN_LANES
+    for (int j = 0; j < W; ++j) p[i][j] += center[j] * p[i + 1][j];
+    for (int i = 0; i < K; ++i) {
+        T* const to = out + static_cast<std::size_t>(3 + i) * stride;
+        DYNKIN_LANES
+        for (int j = 0; j < W; ++j) {
+            to[j] = static_cast<T>(p[i][j] * power[j]);
+            power[j] *= half[j];
+        }
+    }
 }
 
 /// Scores of all coordinates at one noise level, (K + 3) x padded: middle, inverse, rate, p_0 .. p_{K-1}.
@@ -196,6 +231,8 @@ template <class T> struct PriorKernels {
     /// The curves of alpha x_0 + alpha sigma eps (alpha = 1: x_0 + sigma eps), from K equations a coordinate.
     void (*solve)(const HermiteTables& tables, const MarginalView& marginals, double ridge, double sigma,
                   double alpha, T* curves);
+    void (*flat)(const HermiteTables& tables, const FlatView& law, const FlatPlace& place, double spread,
+                 double sigma, double alpha, T* curves);
     /// out[n, j] for j < columns. `degree`: 2 .. kMaxPriorDegree.
     void (*evaluate)(int degree, std::size_t columns, std::size_t padded, const T* curves, std::size_t rows,
                      const T* x, std::size_t x_stride, T* out, std::size_t out_stride);

@@ -35,23 +35,13 @@ template <class T> __global__ void __launch_bounds__(block_threads, blocks_asked
 }
 
 template <class T> __global__ void __launch_bounds__(block_threads, blocks_asked)
-    flat_kernel(const HermiteTables* tables, FlatView law, NoiseView noise, const double* weights,
+    flat_kernel(const HermiteTables* tables, FlatView law, NoiseView noise, const FlatPlace* places,
                 std::size_t levels, std::size_t size, T* curves) {
-    const std::size_t level = thread_number() / law.d, j = thread_number() % law.d, at = level * noise.stride;
+    const std::size_t level = thread_number() / law.padded, j = thread_number() % law.padded,
+                      at = level * noise.stride;
     if (level >= levels) return;
-    const auto degree = static_cast<std::size_t>(tables->degree);
-    const auto coefficient = [&](int k) {
-        double sum = 0;
-        for (std::size_t m = 0; m < law.nodes; ++m) {
-            const double w = weights[level * law.nodes + m];
-            if (w != 0) sum += w * law.single[(m * law.d + j) * degree + static_cast<std::size_t>(k)];
-        }
-        return sum;
-    };
-    const double sigma = noise.sigma[at];
-    kernels::flat_curve(*tables, law.mean[j], law.lower[j], law.upper[j],
-                        law.varies[j] ? noise.spread[at] : 1 / sigma, sigma, noise.alpha[at], coefficient,
-                        law.padded, curves + level * size + j);
+    kernels::flat_curves<1>(*tables, law, j, places[level], noise.spread[at], noise.sigma[at],
+                            noise.alpha[at], curves + level * size + j, law.padded);
 }
 
 template <class T> __global__ void __launch_bounds__(block_threads, blocks_asked)
@@ -81,7 +71,7 @@ template <class T> __global__ void __launch_bounds__(block_threads, blocks_asked
 
 template <class T> __global__ void __launch_bounds__(block_threads, blocks_asked)
     reduce_kernel(FlatView law, std::size_t rows, const T* x, NoiseView noise, T* y) {
-    const std::size_t e = thread_number(), n = e / law.d, j = e % law.d, at = n * noise.stride;
+    const std::size_t e = thread_number(), n = e / law.columns, j = e % law.columns, at = n * noise.stride;
     if (n >= rows) return;
     const double sigma = noise.sigma[at], value = static_cast<double>(x[e]) / noise.alpha[at],
                  low = law.lower[j] - 3 * sigma, high = law.upper[j] + 3 * sigma;
@@ -92,10 +82,9 @@ template <class T> __global__ void __launch_bounds__(block_threads, blocks_asked
 }
 
 template <class T> __global__ void __launch_bounds__(block_threads, blocks_asked)
-    weigh_kernel(std::size_t d, std::size_t rows, const double* weights, std::size_t stride, const T* x,
-                 T* out) {
-    const std::size_t e = thread_number(), n = e / d;
-    if (n < rows) out[e] = static_cast<T>(weights[n * stride]) * x[e];
+    weigh_kernel(std::size_t d, std::size_t rows, const FlatPlace* places, const T* x, T* out) {
+    const std::size_t e = thread_number(), n = e / (4 * d), j = e % d;
+    if (n < rows) out[e] = static_cast<T>(places[n].weight[e / d % 4]) * x[n * d + j];
 }
 
 __global__ void __launch_bounds__(block_threads, blocks_asked)
@@ -149,11 +138,11 @@ template <class T> void prior_row_scores(DeviceStream stream, const HermiteTable
 }
 
 template <class T> void flat_curves(DeviceStream stream, const HermiteTables* tables, int degree,
-                                    const FlatView& law, const NoiseView& noise, const double* weights,
+                                    const FlatView& law, const NoiseView& noise, const FlatPlace* places,
                                     std::size_t levels, T* curves) {
     if (levels == 0) return;
-    gpu::launch(flat_kernel<T>, gpu::blocks_for(levels * law.d, block_threads), block_threads, 0, stream,
-                tables, law, noise, weights, levels, curve_size(degree, law.padded), curves);
+    gpu::launch(flat_kernel<T>, gpu::blocks_for(levels * law.padded, block_threads), block_threads, 0, stream,
+                tables, law, noise, places, levels, curve_size(degree, law.padded), curves);
 }
 
 template <class T> void prior_scores(DeviceStream stream, int degree, std::size_t d, std::size_t padded,
@@ -181,15 +170,15 @@ template <class T> void shrink(DeviceStream stream, std::size_t d, std::size_t r
 template <class T> void reduce(DeviceStream stream, const FlatView& law, std::size_t rows, const T* x,
                                const NoiseView& noise, T* y) {
     if (rows == 0) return;
-    gpu::launch(reduce_kernel<T>, gpu::blocks_for(rows * law.d, block_threads), block_threads, 0, stream, law,
-                rows, x, noise, y);
+    gpu::launch(reduce_kernel<T>, gpu::blocks_for(rows * law.columns, block_threads), block_threads, 0,
+                stream, law, rows, x, noise, y);
 }
 
 template <class T> void weigh_rows(DeviceStream stream, std::size_t d, std::size_t rows,
-                                   const double* weights, std::size_t stride, const T* x, T* out) {
+                                   const FlatPlace* places, const T* x, T* out) {
     if (rows == 0) return;
-    gpu::launch(weigh_kernel<T>, gpu::blocks_for(rows * d, block_threads), block_threads, 0, stream, d, rows,
-                weights, stride, x, out);
+    gpu::launch(weigh_kernel<T>, gpu::blocks_for(rows * 4 * d, block_threads), block_threads, 0, stream, d,
+                rows, places, x, out);
 }
 
 void column_ranges(DeviceStream stream, std::size_t d, std::size_t rows, const double* x, double* least,
@@ -215,15 +204,14 @@ void power_runs(DeviceStream stream, int top, std::size_t d, std::size_t rows, c
                                       const NoiseView&, const std::size_t*, std::size_t, std::size_t,        \
                                       const T*, T*);                                                         \
     template void flat_curves<T>(DeviceStream, const HermiteTables*, int, const FlatView&, const NoiseView&, \
-                                 const double*, std::size_t, T*);                                            \
+                                 const FlatPlace*, std::size_t, T*);                                         \
     template void prior_scores<T>(DeviceStream, int, std::size_t, std::size_t, const T*, std::size_t,        \
                                   std::size_t, const T*, const T*, const NoiseView&, T*);                    \
     template void centre<T>(DeviceStream, std::size_t, std::size_t, const T*, const double*,                 \
                             const NoiseView&, T*);                                                           \
     template void shrink<T>(DeviceStream, std::size_t, std::size_t, const double*, const NoiseView&, T*);    \
     template void reduce<T>(DeviceStream, const FlatView&, std::size_t, const T*, const NoiseView&, T*);     \
-    template void weigh_rows<T>(DeviceStream, std::size_t, std::size_t, const double*, std::size_t,          \
-                                const T*, T*);
+    template void weigh_rows<T>(DeviceStream, std::size_t, std::size_t, const FlatPlace*, const T*, T*);
 DYNKIN_PRIOR(float)
 DYNKIN_PRIOR(double)
 #undef DYNKIN_PRIOR

@@ -9,6 +9,8 @@
 
 namespace dynkin::cuda {
 
+using kernels::FlatPlace;
+using kernels::FlatView;
 using kernels::HermiteTables;
 using kernels::MarginalView;
 
@@ -37,15 +39,9 @@ void tabulated_scores(DeviceStream stream, const kernels::PriorTableView& table,
                       std::size_t last, const kernels::PriorTableRow* rows, std::size_t count, const float* x,
                       float* out);
 
-struct FlatView {
-    std::size_t d, nodes, padded;
-    const double *mean, *lower, *upper;
-    const unsigned char* varies;
-    const double* single; ///< nodes x (d K)
-};
-/// The same of a flat prior; weights[level, node].
+/// The same of a flat prior.
 template <class T> void flat_curves(DeviceStream stream, const HermiteTables* tables, int degree,
-                                    const FlatView& law, const NoiseView& noise, const double* weights,
+                                    const FlatView& law, const NoiseView& noise, const FlatPlace* places,
                                     std::size_t levels, T* curves);
 
 /// out[n, j] = prior_score() with the row's curve, `curve_stride` apart (0: one for all); with `product`,
@@ -63,15 +59,15 @@ template <class T> void shrink(DeviceStream stream, std::size_t d, std::size_t r
 /// y = spread (x / alpha - mean), x / alpha cut to [lower - 3 sigma, upper + 3 sigma].
 template <class T> void reduce(DeviceStream stream, const FlatView& law, std::size_t rows, const T* x,
                                const NoiseView& noise, T* y);
-/// out[n, j] = weights[n * stride] x[n, j].
+/// out[n, q, j] = weight[q] x[n, j], the weights of the row's place.
 template <class T> void weigh_rows(DeviceStream stream, std::size_t d, std::size_t rows,
-                                   const double* weights, std::size_t stride, const T* x, T* out);
+                                   const FlatPlace* places, const T* x, T* out);
 
-/// c = a b + beta c for a (m, k), b (k, n), or with `transposed` a b' for b (n, k).
+/// c = a b for a (m, k), b (k, n), or with `transposed` a b' for b (n, k).
 void product(DeviceState& device, bool transposed, std::size_t m, std::size_t n, std::size_t k,
-             const double* a, const double* b, double beta, double* c);
+             const double* a, const double* b, double* c);
 void product(DeviceState& device, bool transposed, std::size_t m, std::size_t n, std::size_t k,
-             const float* a, const float* b, float beta, float* c);
+             const float* a, const float* b, float* c);
 
 // ---- sums of a fit, over runs of prior_run rows x (rows, d)
 

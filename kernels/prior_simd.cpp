@@ -15,6 +15,12 @@ template <class T> void solve(const HermiteTables& t, const MarginalView& m, dou
         prior_curves<W>(t, m, first, ridge, sigma, alpha, curves + first, m.padded);
 }
 
+template <class T> void flat(const HermiteTables& t, const FlatView& law, const FlatPlace& place,
+                             double spread, double sigma, double alpha, T* curves) {
+    for (size_t first = 0; first < law.padded; first += kPriorLanes)
+        flat_curves<W>(t, law, first, place, spread, sigma, alpha, curves + first, law.padded);
+}
+
 template <class T, int N> void evaluate_degree(size_t columns, size_t padded, const T* curves, size_t rows,
                                                const T* x, size_t x_stride, T* out, size_t out_stride) {
     constexpr size_t block = 256; // whose curves stay in the first-level cache
@@ -62,7 +68,7 @@ void power_sums(int top, size_t columns, const double* middle, const double* inv
 } // namespace DYNKIN_ISA
 
 template <class T> const PriorKernels<T>& DYNKIN_ISA_NAME(prior_kernels)() {
-    static const PriorKernels<T> kernels{DYNKIN_ISA::solve<T>, DYNKIN_ISA::evaluate<T>,
+    static const PriorKernels<T> kernels{DYNKIN_ISA::solve<T>, DYNKIN_ISA::flat<T>, DYNKIN_ISA::evaluate<T>,
                                          DYNKIN_ISA::power_sums};
     return kernels;
 }

@@ -23,23 +23,23 @@ namespace {
 /// Rows one after another are the columns of cuBLAS, so c' = b' a' is what it computes.
 template <class Gemm, class T> void row_product(DeviceState& device, const Gemm& gemm, bool transposed,
                                                 std::size_t m, std::size_t n, std::size_t k, const T* a,
-                                                const T* b, T beta, T* c) {
-    const T one = 1;
+                                                const T* b, T* c) {
+    const T one = 1, zero = 0;
     DYNKIN_CUDA_CHECK(gemm(device.libraries().blas_handle, transposed ? CUBLAS_OP_T : CUBLAS_OP_N,
                            CUBLAS_OP_N, static_cast<int>(n), static_cast<int>(m), static_cast<int>(k), &one,
-                           b, static_cast<int>(transposed ? k : n), a, static_cast<int>(k), &beta, c,
+                           b, static_cast<int>(transposed ? k : n), a, static_cast<int>(k), &zero, c,
                            static_cast<int>(n)));
 }
 
 } // namespace
 
 void product(DeviceState& device, bool transposed, std::size_t m, std::size_t n, std::size_t k,
-             const double* a, const double* b, double beta, double* c) {
-    row_product(device, device.libraries().blas.dgemm, transposed, m, n, k, a, b, beta, c);
+             const double* a, const double* b, double* c) {
+    row_product(device, device.libraries().blas.dgemm, transposed, m, n, k, a, b, c);
 }
 void product(DeviceState& device, bool transposed, std::size_t m, std::size_t n, std::size_t k,
-             const float* a, const float* b, float beta, float* c) {
-    row_product(device, device.libraries().blas.sgemm, transposed, m, n, k, a, b, beta, c);
+             const float* a, const float* b, float* c) {
+    row_product(device, device.libraries().blas.sgemm, transposed, m, n, k, a, b, c);
 }
 
 void add_gram(DeviceState& device, std::size_t d, std::size_t rows, const double* x, double* c) {

@@ -68,7 +68,6 @@ TEST_P(CudaPrior, FitsAndScoresAreThoseOfTheCpu) {
     constexpr size_t d = 5;
     for (const PriorKind kind : {PriorKind::product, PriorKind::gaussian, PriorKind::flat})
         for (const size_t count : cases::sample_counts()) {
-            if (count > 31 && kind == PriorKind::flat) continue; // forty products a level
             const Array<double> data = rows(std::max<size_t>(count, 50), d, 1);
             const SampleFile samples = file(data);
             const PriorOptions options{.kind = kind, .degree = 3};
