@@ -281,16 +281,20 @@ TEST_F(Priors, LevelsByRowAreThoseOfTheBatchAndThreadsDoNotMatter) {
 /// A batch of one row with a sigma a row is no batch at one sigma: flat priors add up products there, not
 /// matrices, products in float32 take their table.
 TEST_F(Priors, ARowByItselfIsThatOfTheBatch) {
-    const Array<double> data = cases::rows(400, 19, 12), points = cases::rows(31, 19, 13);
-    Array<float> x(31, 19);
+    constexpr size_t count = 101;
+    const Array<double> data = cases::rows(400, 19, 12), points = cases::rows(count, 19, 13);
+    Array<float> x(count, 19);
     std::copy(points.begin(), points.end(), x.begin());
-    const std::vector<double> levels(31, 0.3);
+    std::vector<double> levels;
+    for (size_t n = 0; n < count; ++n) // out of order; in places most of them together
+        levels.push_back(n % 3 ? 0.3 + 1e-4 * static_cast<double>(n)
+                               : 0.05 * static_cast<double>(1 + n * 37 % count));
     for (const PriorKind kind : {PriorKind::product, PriorKind::flat}) {
         const Prior prior = fit(data, {.kind = kind});
         const PriorScore<float> scores(cases::context(), prior);
-        Array<float> batch(31, 19), alone(31, 19);
-        scores({31, x.data(), 19, levels.data(), 31}, batch.data(), 19);
-        for (size_t n = 0; n < 31; ++n)
+        Array<float> batch(count, 19), alone(count, 19);
+        scores({count, x.data(), 19, levels.data(), count}, batch.data(), 19);
+        for (size_t n = 0; n < count; ++n)
             scores({1, x.row(n), 19, &levels[n], NoisyRows<float>::each_row}, alone.row(n), 19);
         EXPECT_TRUE(cases::same_bytes(alone, batch)) << prior_kind_name(kind);
     }
