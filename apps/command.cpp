@@ -180,7 +180,7 @@ std::string observables_text(const Json& observables) {
         const std::size_t length = list ? entry["distance"].size() : 0, shown = length > 16 ? 12 : length;
         if (shown < length) more = fmt::format("{}: {} distances more in --json\n", name, length - shown);
         for (std::size_t r = 0; r < shown; ++r) {
-            Json one;
+            Json one = Json::object();
             for (const auto& [key, values] : entry.items())
                 if (key != "distance") one[key] = values[r];
             rows.emplace_back(name + " " + value_text(entry["distance"][r]), one);

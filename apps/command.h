@@ -62,7 +62,8 @@ class Result {
 
   private:
     void end_stage();
-    nlohmann::ordered_json json_, seconds_;
+    nlohmann::ordered_json json_ = nlohmann::ordered_json::object(),
+                           seconds_ = nlohmann::ordered_json::object();
     bool as_json_;
     std::string stage_;
     std::chrono::steady_clock::time_point started_;

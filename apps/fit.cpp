@@ -241,14 +241,15 @@ void add_tile(const Context& context, const Options& options, const SampleFile& 
     result.stage("tile");
     model.tile = fit_tile(context, data, read_target(options.target), tile, &reports);
     nlohmann::ordered_json configuration = nlohmann::ordered_json::parse(model.configuration);
-    configuration["tile"]["side"] = options.tile;
+    auto levels = nlohmann::ordered_json::array();
     for (const LevelReport& level : reports)
-        configuration["tile"]["levels"].push_back({{"name", level.name},
-                                                   {"pairs", level.pairs},
-                                                   {"basis_size", level.basis_size},
-                                                   {"descriptors", level.descriptors},
-                                                   {"ridge", level.ridge},
-                                                   {"heldout", level.heldout}});
+        levels.push_back({{"name", level.name},
+                          {"pairs", level.pairs},
+                          {"basis_size", level.basis_size},
+                          {"descriptors", level.descriptors},
+                          {"ridge", level.ridge},
+                          {"heldout", level.heldout}});
+    configuration["tile"] = {{"side", options.tile}, {"levels", std::move(levels)}};
     model.configuration = configuration.dump();
     result["tile_levels"] = reports.size();
 }

@@ -24,12 +24,14 @@ Array<double> read_rows(const SampleFile& file) {
 
 /// One list a figure, an entry a time; those of entropy production where it is defined.
 void put_nodes(Result& result, const NonlinearModel& model) {
+    std::vector<double> time, gap, rate, error;
     for (const NonlinearNode& node : model.nodes) {
-        result["node_time"].push_back(node.time), result["node_gap"].push_back(node.gap);
+        time.push_back(node.time), gap.push_back(node.gap);
         if (!node.entropy) continue;
-        result["entropy_production"].push_back(node.entropy->rate);
-        result["entropy_production_error"].push_back(node.entropy->error);
+        rate.push_back(node.entropy->rate), error.push_back(node.entropy->error);
     }
+    result["node_time"] = time, result["node_gap"] = gap;
+    if (!rate.empty()) result["entropy_production"] = rate, result["entropy_production_error"] = error;
 }
 
 NonlinearFitOptions options_of(const Common& common, const NonlinearFlags& flags, const NonlinearRun& run) {

@@ -10,10 +10,13 @@ using Json = nlohmann::ordered_json;
 
 /// Adds one estimate to an object of numbers, or of lists.
 void put(Json& object, const char* key, double value, bool list) {
-    if (list)
-        object[key].push_back(value);
-    else
-        object[key] = value;
+    Json& entry = object[key];
+    if (!list) {
+        entry = value;
+        return;
+    }
+    if (entry.is_null()) entry = Json::array();
+    entry.push_back(value);
 }
 
 void put(Json& object, const ObservableReport& report, const Estimate& estimate, bool list) {
@@ -30,14 +33,15 @@ void put_reference(Json& object, const Estimate& estimate, const Estimate& refer
 }
 
 Json all(const ObservableReport& report, const ObservableReport* reference) {
-    Json json;
+    Json json = Json::object();
     for (std::size_t k = 0; k < report.named.size(); ++k) {
-        Json& entry = json[report.named[k].name];
+        Json& entry = json[report.named[k].name] = Json::object();
         put(entry, report, report.named[k].estimate, false);
         if (reference) put_reference(entry, report.named[k].estimate, reference->named[k].estimate, false);
     }
+    if (report.two_point.empty()) return json;
+    Json& entry = json["two_point"] = {{"distance", Json::array()}};
     for (std::size_t r = 0; r < report.two_point.size(); ++r) {
-        Json& entry = json["two_point"];
         entry["distance"].push_back(r);
         put(entry, report, report.two_point[r], true);
         if (reference) put_reference(entry, report.two_point[r], reference->two_point[r], true);

@@ -22,8 +22,7 @@ double parse_number(const char* option, const std::string& text, double low, dou
 }
 
 nlohmann::ordered_json law_figures(const Prior& prior) {
-    nlohmann::ordered_json out;
-    out["prior"] = prior_kind_name(prior.options.kind);
+    nlohmann::ordered_json out = {{"prior", prior_kind_name(prior.options.kind)}};
     out["samples"] = prior.rows, out["dimension"] = prior.dimension();
     out["shape"] = prior.sample_shape;
     if (prior.options.kind != PriorKind::gaussian)

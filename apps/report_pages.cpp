@@ -55,7 +55,7 @@ std::vector<std::pair<std::string, Json>> entries_of(const Json& observables) {
             continue;
         }
         for (size_t r = 0; r < entry["distance"].size(); ++r) {
-            Json one;
+            Json one = Json::object();
             for (const auto& [key, values] : entry.items())
                 if (key != "distance") one[key] = values[r];
             entries.emplace_back(fmt::format("{}_{}", name, r), one);

@@ -72,10 +72,15 @@ double largest_exponent(const WeightSums& sums, std::span<const double> log_weig
     return low;
 }
 
-void remove_files(const std::string& prefix) {
-    std::error_code ignored;
-    for (const char* name : {".set0.npy", ".set1.npy", ".best0", ".best1"})
-        std::filesystem::remove(prefix + name, ignored);
+/// All of them, if that can be; what could not be removed, and why, or "".
+std::string remove_files(const std::string& prefix) {
+    std::string left;
+    for (const char* name : {".set0.npy", ".set1.npy", ".best0", ".best1"}) {
+        std::error_code error;
+        std::filesystem::remove(prefix + name, error);
+        if (error) left = prefix + name + ": " + error.message();
+    }
+    return left;
 }
 
 /// Chains: where the walkers are, McmcChains or DeviceChains.
@@ -419,7 +424,8 @@ Model fit_from_energy(const Context& context, const Target& target, const Energy
 
 void remove_energy_fit_state(const CheckpointOptions& checkpoint) {
     Checkpoint(checkpoint).remove(); // first: it counts on the others
-    remove_files(checkpoint.path.string());
+    const std::string left = remove_files(checkpoint.path.string());
+    if (!left.empty()) throw Error(ErrorKind::io, "cannot remove " + left);
 }
 
 } // namespace dynkin

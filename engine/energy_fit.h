@@ -77,7 +77,8 @@ struct EnergyFitReport {
 Model fit_from_energy(const Context& context, const Target& target, const EnergyFitOptions& options,
                       EnergyFitReport* report = nullptr);
 
-/// Removes the files that an interrupted fit_from_energy() left beside this checkpoint, and it.
+/// Removes the files that an interrupted fit_from_energy() left beside this checkpoint, and it. Error(io) for
+/// what cannot be removed.
 void remove_energy_fit_state(const CheckpointOptions& checkpoint);
 
 } // namespace dynkin

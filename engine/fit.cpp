@@ -240,8 +240,7 @@ void Fitter::solve() {
 void Fitter::describe() {
     model_.training_rows = static_cast<double>(rows());
     report_.samples = rows(), report_.dimension = static_cast<size_t>(model_.dimension());
-    nlohmann::ordered_json j;
-    j["structure"] = model_.levels.empty() ? "flat" : "levels";
+    nlohmann::ordered_json j = {{"structure", model_.levels.empty() ? "flat" : "levels"}};
     j["structure_reason"] = report_.structure_reason;
     j["symmetry"] = even_ ? "even" : "none";
     j["lattice"] = options_.lattice ? options_.lattice->describe() : "none";

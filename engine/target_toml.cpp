@@ -151,7 +151,10 @@ TargetVariant read_mixture(Reader& reader, Json& json) {
     const std::size_t k = target.weights.size();
     const toml::array& means = reader.list(reader.need("means"), "means", k);
     const toml::array& covariances = reader.list(reader.need("covariances"), "covariances", k);
-    json = {{"kind", "gaussian_mixture"}, {"weights", target.weights}};
+    json = {{"kind", "gaussian_mixture"},
+            {"weights", target.weights},
+            {"means", Json::array()},
+            {"covariances", Json::array()}};
     for (std::size_t i = 0; i < k; ++i) {
         target.components.push_back(read_component(reader, means[i], "means", covariances[i], "covariances"));
         const GaussianTarget& component = target.components.back();

@@ -77,6 +77,8 @@ int wait_for(pid_t child, const Conditions& conditions, Clock::time_point start)
 
 Outcome run(const Arguments& arguments, const Conditions& conditions) {
     const auto streams = temporary_folder();
+    for (const char* name : {"out", "err"})
+        write_bytes(streams / name, ""); // it may be killed before it has them
     const auto start = Clock::now();
     const pid_t child = fork();
     if (child == -1) throw std::runtime_error("fork failed");

@@ -254,6 +254,27 @@ TEST_F(Faults, Flat) { expect_survived(flat()); }
 TEST_F(Faults, SampleOde) { expect_survived(sample("ode")); }
 TEST_F(Faults, SampleOdeResumed) { expect_survived(resumed(sample("ode"))); }
 TEST_F(Faults, Weigh) { expect_survived(weigh()); }
+TEST_F(Faults, WhatAFitFromTheEnergyLeaves) {
+    const Work work = from_energy();
+    succeed(work.arguments, conditions());
+    const Contents expected = contents();
+    const std::vector<long> calls = calls_of(work, "remove");
+    EXPECT_GE(calls.size(), 4u);
+    for (const long at : calls) expect_survived(work, {"remove", std::to_string(EACCES), at}, expected);
+}
+/// The last places that ask for memory: figures as JSON, text, configuration.
+TEST_F(Faults, FiguresWithoutMemory) {
+#ifdef __SANITIZE_ADDRESS__
+    GTEST_SKIP() << "AddressSanitizer has allocations of its own";
+#endif
+    const Work work = draw("exact");
+    succeed(work.arguments, conditions());
+    const Contents expected = contents();
+    const std::vector<long> places = calls_of(work, "allocate");
+    ASSERT_GT(places.size(), 200u);
+    for (std::size_t k = places.size() - 200; k < places.size(); ++k)
+        expect_survived(work, {"allocate", std::to_string(ENOMEM), places[k]}, expected);
+}
 TEST_F(Faults, FitWithoutMemory) { expect_survived_without_memory(flat()); }
 TEST_F(Faults, SampleWithoutMemory) { expect_survived_without_memory(sample("ode")); }
 
