@@ -104,7 +104,7 @@ std::vector<Stage> prior_stages(Setup& setup) {
     const Options& o = setup.options;
     const size_t rows = std::max<size_t>(o.samples / prior_samples_a_row, 64),
                  columns = prior_columns_a_site * o.dimension;
-    const int degree = std::min(o.degree, 10);
+    const int degree = std::min(o.degree, 10); // the most a prior has
     std::vector<Stage> stages;
     const auto add = [&](PriorKind kind, size_t d, const std::function<Prior()>& prior) {
         for (const bool each : {false, true}) {
@@ -117,7 +117,7 @@ std::vector<Stage> prior_stages(Setup& setup) {
                 stage.parts[each ? "prior.table" : "prior.scores"] = stage.work;
             else
                 stage.parts["prior.products"] = {stage.work.flops, 0};
-            // Made by the first run: some of them are large.
+            // Made before the first run: some of them are large.
             const auto inputs = std::make_shared<std::unique_ptr<Inputs>>();
             stage.prepare = [=, &context = setup.context, seed = o.seed](size_t) {
                 if (!*inputs) *inputs = std::make_unique<Inputs>(context, prior(), rows, each, seed);

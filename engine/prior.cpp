@@ -260,7 +260,7 @@ template <class T> void PriorScore<T>::State::score(const FlatPrior& law, const 
     const size_t chunk = chunk_rows(in.count), jobs = (in.count + chunk - 1) / chunk;
     Array<T> curves(curve_numbers()), matrix(d, d);
     flat_curves(level, place, curves.data());
-    mix(matrices, place, matrix.data());
+    flat_matrix(matrices, place, matrix.data());
     const T factor = static_cast<T>(flat->spread(level) / level.alpha);
     Array<T> space(static_cast<size_t>(context.threads()), 2 * chunk * d);
     parallel_for(context.threads(), jobs, [&](size_t job, size_t thread) {

@@ -97,7 +97,7 @@ template <class T> struct NoisyRows {
 /// sigma made at the first such batch, within 5e-4 of max(1, |sigma score|) (engine/prior_table.h says where,
 /// and its memory, as a rule 77 K numbers a column), four polynomials a number; outside it and in
 /// float64: 56 multiply-adds (K = 6) for the row's systems and as many for the solution in addition.
-/// gaussian: two products of matrices. flat: one; at a sigma a row, one for each time node. Rows are computed
+/// gaussian: two products of matrices. flat: one, at a sigma a row of four times its depth. Rows are computed
 /// in parallel; results do not depend on threads, nor on the other rows or on how many they are: batches with
 /// a sigma a row that may be of one row say each_row. On the device of the context, whose table is the same.
 /// NaN in a row gives NaN in that row.

@@ -214,7 +214,7 @@ void DevicePrior<T>::State::score(const GaussianPrior&, const Noise& noise, size
 /// The pairs at one noise level.
 template <class T> void DevicePrior<T>::State::mix(const NoiseLevel& level) {
     Array<T> mixed(d, d);
-    dynkin::mix(matrices_here, nodes->at(level), mixed.data());
+    flat_matrix(matrices_here, nodes->at(level), mixed.data());
     if (matrix.size() == 0) matrix = {device, d * d, "the pairs of a prior"};
     matrix.upload(stream, mixed.span());
     cuda::synchronize(stream);

@@ -38,7 +38,7 @@ class FlatNodes {
 };
 
 /// The four matrices added up, by rows.
-template <class T> void mix(const Array<T>& matrices, const kernels::FlatPlace& place, T* out) {
+template <class T> void flat_matrix(const Array<T>& matrices, const kernels::FlatPlace& place, T* out) {
     const std::size_t d = matrices.cols();
     std::fill_n(out, d * d, T(0));
     for (std::size_t q = 0; q < 4; ++q) {
