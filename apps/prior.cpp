@@ -43,8 +43,8 @@ void put(Result& result, const nlohmann::ordered_json& figures) {
     for (const auto& [key, value] : figures.items()) result[key.c_str()] = value;
 }
 
-/// --sigma: one number, or an .npy of one number a point.
-std::vector<double> noise_levels(const std::string& text, const SampleFile& points) {
+/// --sigma: one number, or an .npy of one number a point, none beyond the prior's largest.
+std::vector<double> noise_levels(const std::string& text, const SampleFile& points, double largest) {
     if (!text.ends_with(".npy")) return {parse_number("--sigma", text, 0, 1e300)};
     const Array<double> levels = read_npy(text);
     if (levels.cols() != 1 || levels.rows() != points.rows())
@@ -52,9 +52,10 @@ std::vector<double> noise_levels(const std::string& text, const SampleFile& poin
                     fmt::format("{}: expected one sigma for each of the {} points, got shape ({}, {})", text,
                                 points.rows(), levels.rows(), levels.cols()));
     for (std::size_t n = 0; n < levels.rows(); ++n)
-        require(levels[n] > 0, ErrorKind::input,
-                fmt::format("{}: row {} (counted from 0): expected a positive sigma, got {:g}", text, n,
-                            levels[n]));
+        require(
+            levels[n] > 0 && levels[n] <= largest, ErrorKind::input,
+            fmt::format("{}: row {} (counted from 0): expected a positive sigma of at most {:g}, got {:g}",
+                        text, n, largest, levels[n]));
     return {levels.begin(), levels.end()};
 }
 
@@ -132,8 +133,10 @@ int run_prior_score(const Common& common, const PriorScoring& options) {
         throw Error(ErrorKind::input,
                     fmt::format("{}: expected {} numbers a point, the dimension of {}, got {}",
                                 options.points, d, options.prior, points.cols()));
-    const std::vector<double> sigma = noise_levels(options.sigma, points);
     const auto convention = options.convention == "vp" ? NoiseConvention::vp : NoiseConvention::edm;
+    double largest = prior.largest_noise();
+    if (convention == NoiseConvention::vp) largest = std::min(largest / std::hypot(1, largest), 1 - 0x1p-53);
+    const std::vector<double> sigma = noise_levels(options.sigma, points, largest);
     const bool single = options.precision == "float32", one = !options.sigma.ends_with(".npy");
     std::vector<std::size_t> shape{points.rows()};
     shape.insert(shape.end(), prior.sample_shape.begin(), prior.sample_shape.end());

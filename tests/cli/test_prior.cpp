@@ -64,6 +64,10 @@ TEST_F(PriorCommands, WrongInputIsOneLineAndItsCode) {
     const std::string levels = write("levels.npy", npy_bytes(2, 1, {1, 0})),
                       two = write("two.npy", npy_bytes(2, 2, {0, 0, 1, 1}));
     expect(3, "levels.npy: row 1", {"score", prior, two, "--sigma", levels, "-o", out});
+    const std::string large = write("large.npy", npy_bytes(2, 1, {0.5, 1e9}));
+    for (const char* convention : {"edm", "vp"})
+        expect(3, "large.npy: row 1",
+               {"score", prior, two, "--sigma", large, "--convention", convention, "-o", out});
     expect(2, "no times", {"score", prior, data, "-t", "1", "--sigma", "1", "-o", out});
 }
 
